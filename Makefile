@@ -1,0 +1,43 @@
+# Everything lives in .venv; a second call starts at once.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: setup demo check test format protos clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rtfleet's host needs Python 3.11 or newer; set PYTHON=..."; exit 2; }
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet 'pip>=25.1,<27'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[host,export,onnxruntime,litert]' --group dev
+	touch $@
+
+# The main job on this machine. It succeeds when the job ran to its end, whatever the verdict.
+demo: setup
+	@mkdir -p rtfleet-runs && rm -f rtfleet-runs/demo.json
+	@$(BIN)/rtfleet run quick --json rtfleet-runs/demo.json; code=$$?; \
+	  echo "exit code that CI would have seen: $$code"; test -s rtfleet-runs/demo.json
+
+# Every day: under a minute.
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -m 'not slow'
+
+# Everything that CI runs.
+test: check
+	$(BIN)/pytest -q -m slow
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos:
+	sh protos/generate.sh
+
+clean:
+	rm -rf $(VENV) dist build rtfleet-runs .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,210 @@
+"""`rtfleet-agent serve`: one JSON line on stdout says where the agent listens; everything else goes to stderr.
+
+Exit codes: 0 stopped by a signal or by its host's end, 2 wrong usage or an address that can't be had, 4 the device is
+served by another agent.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ipaddress
+import json
+import logging
+import os
+import re
+import secrets
+import signal
+import stat
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+
+# Before gRPC is loaded: workers are started by exec, its handlers for fork only cost and warn.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+# The agent imports no runtime, but a plug-in of Python's might.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+from rtfleet_agent import PROTOCOL_VERSION, __version__
+from rtfleet_agent.device import identify, read_device
+from rtfleet_agent.launches import Launches
+from rtfleet_agent.lease import LEASE_LASTS_S, DeviceBusy, DeviceLock, Leases, Server, holding_device
+from rtfleet_agent.service import PortInUse, Service, create_server
+from rtfleet_agent.store import DEFAULT_QUOTA_BYTES, Store, StoreInUse
+
+_TOKEN = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# What open streams get to deliver their last event.
+_GOODBYE_S = 2.0
+
+
+class Usage(Exception):
+    """The command line asks for something that can't be done; the message says what to change."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rtfleet-agent: %(message)s")
+    options = _parser().parse_args(arguments)
+    try:
+        return _serve(options)
+    except (Usage, PortInUse, StoreInUse) as error:
+        return _complain(error, 2)
+    except DeviceBusy as error:
+        return _complain(error, 4)
+    except OSError as error:
+        return _complain(error, 2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rtfleet-agent", description="Measures speech models on this device.")
+    parser.add_argument("--version", action="version", version=f"rtfleet-agent {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    serve = commands.add_parser("serve", help="serve this device to a host until SIGTERM")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
+    serve.add_argument("--store", type=Path, help="folder for models and events (default: ~/.cache/rtfleet/agent/…)")
+    serve.add_argument(
+        "--store-quota-gb",
+        type=float,
+        default=DEFAULT_QUOTA_BYTES / 1e9,
+        help="room for models, in 10^9 bytes (default: %(default)g)",
+    )
+    serve.add_argument("--as", dest="name", help="serve as an emulated device of this name")
+    token = serve.add_mutually_exclusive_group()
+    token.add_argument("--token-file", type=Path, help="file of mode 0600 with the token, 64 hex digits")
+    token.add_argument("--token-stdin", action="store_true", help="read the token from the first line of stdin")
+    serve.add_argument("--exit-on-eof", action="store_true", help="stop when stdin ends: the host is gone")
+    # For tests and slow emulators: how long a lease lasts without being renewed.
+    serve.add_argument("--lease-s", type=float, default=LEASE_LASTS_S, help=argparse.SUPPRESS)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    _require_loopback(options.host)
+    root = _default_store() if options.store is None else options.store.absolute()
+    identity = _emulated(options.name) if options.name else identify(root / "identity")
+    folder = root / identity if options.store is None else root
+    stop = threading.Event()
+    given = _given_token(options)
+    token = given or secrets.token_hex(32)
+    with contextlib.ExitStack() as stack:
+        lock = stack.enter_context(holding_device(identity))
+        device = read_device(identity)
+        store = Store(folder, quota_bytes=int(options.store_quota_gb * 1e9), boot_id=device.boot_id)
+        stack.callback(store.close)
+        python = os.environ.get("RTFLEET_PYTHON") or sys.executable
+        leases = Leases(lasts_s=options.lease_s)
+        launches = Launches(folder / "launches", leases, python)
+        token_file = None if given else _write_token(folder, token)
+        service = Service(device, store, leases, launches, python)
+        server, address = create_server(service, token, options.host, options.port)
+        _stop_on_signals(stop)
+        if options.exit_on_eof:
+            threading.Thread(target=_wait_for_eof, args=(stop,), name="stdin", daemon=True).start()
+        server.start()
+        _tell(lock, address, identity, token_file)
+        stop.wait()
+        # First the worker, so that its end reaches who listens; then the calls; then the files.
+        launches.close()
+        server.stop(_GOODBYE_S).wait()
+    return 0
+
+
+def _require_loopback(host: str) -> None:
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        raise Usage(f"--host {host}: an IP address, such as 127.0.0.1") from None
+    if not loopback:
+        raise Usage(
+            f"--host {host}: beyond loopback an agent must have mutual TLS, which this version does not; "
+            "listen on 127.0.0.1 and come through ssh or adb"
+        )
+
+
+def _default_store() -> Path:
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtfleet" / "agent"
+    except RuntimeError as error:  # Android's shell user has no home
+        raise Usage(f"there is no folder for models ({error}); name one with --store") from error
+
+
+def _emulated(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise Usage(f"--as {name!r}: 1 to 64 letters, digits, '.', '_' or '-'")
+    return f"emulated-{name}"
+
+
+def _given_token(options: argparse.Namespace) -> str | None:
+    if options.token_stdin:
+        return _checked(_first_line_of_stdin(), "the first line of stdin")
+    if options.token_file is not None:
+        path: Path = options.token_file
+        mode = stat.S_IMODE(path.stat().st_mode)
+        if mode & 0o077:
+            raise Usage(f"--token-file {path} has mode {mode:04o}: others can read it; chmod 600 {path}")
+        return _checked(path.read_text(), str(path))
+    return None
+
+
+def _checked(text: str, source: str) -> str:
+    token = text.strip()
+    if not _TOKEN.fullmatch(token):
+        raise Usage(f"{source} holds no token: 256 random bits as 64 lower-case hex digits")
+    return token
+
+
+def _first_line_of_stdin() -> str:
+    # Byte by byte from the descriptor: a buffered reader would hold its lock at exit while _wait_for_eof reads.
+    line = b""
+    while len(line) < 1024 and not line.endswith(b"\n") and (piece := os.read(0, 1)):
+        line += piece
+    return line.decode(errors="replace")
+
+
+def _write_token(folder: Path, token: str) -> Path:
+    path = folder / "token"
+    path.unlink(missing_ok=True)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(token + "\n")
+    return path
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # nohup means it.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
+
+
+def _wait_for_eof(stop: threading.Event) -> None:
+    while os.read(0, 4096):
+        pass
+    stop.set()
+
+
+def _tell(lock: DeviceLock, address: str, identity: str, token_file: Path | None) -> None:
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    lock.announce(Server(os.getpid(), address, since))
+    line = {
+        "address": address,
+        "identity": identity,
+        "pid": os.getpid(),
+        "protocol_version": PROTOCOL_VERSION,
+        "agent_version": __version__,
+        **({"token_file": str(token_file)} if token_file else {}),
+    }
+    print(json.dumps(line), flush=True)
+
+
+def _complain(error: Exception, code: int) -> int:
+    print(f"rtfleet-agent: {error}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""Who may use the device: the lease of one host, and the lock that exists once per device and boot."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import hmac
+import json
+import os
+import platform
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rtfleet_agent.refusal import Refusal
+
+LEASE_LASTS_S = 30.0
+_SHORTEST_LEASE_ID = 16
+# An agent that has the lock but does not listen yet answers when it does.
+_ASKER_WAITS_S = 6.0
+
+
+@dataclass(frozen=True)
+class Held:
+    """The lease that is in force. `lease_id` is a secret and is never shown."""
+
+    lease_id: str
+    holder: str
+    expires_in_s: float
+
+
+class Leases:
+    """The device's one lease. Safe to call from several threads.
+
+    Args:
+        now: A monotonic clock in seconds.
+        lasts_s: A lease that is not renewed for so long is lost.
+    """
+
+    def __init__(self, now: Callable[[], float] = time.monotonic, lasts_s: float = LEASE_LASTS_S) -> None:
+        self._now = now
+        self._lasts_s = lasts_s
+        self._mutex = threading.Lock()
+        self._lease_id = ""
+        self._holder = ""
+        self._expires_at = 0.0
+
+    def acquire(self, lease_id: str, holder: str) -> float:
+        """Takes the lease, or renews it when it is this one; the seconds that it is good for.
+
+        Raises:
+            Refusal: somebody else holds it, who, and for how long; or a `lease_id` too short to be a secret.
+        """
+        if len(lease_id) < _SHORTEST_LEASE_ID:
+            raise Refusal("INVALID_ARGUMENT", "lease_id must be a secret of at least 128 bits that the host draws")
+        with self._mutex:
+            remaining = self._expires_at - self._now()
+            if remaining > 0 and not self._is(lease_id):
+                raise Refusal(
+                    "FAILED_PRECONDITION",
+                    f"the device is leased to {self._holder or 'a host without a name'}; "
+                    f"the lease ends in {remaining:.0f} s unless it is renewed",
+                )
+            self._lease_id, self._holder = lease_id, holder
+            self._expires_at = self._now() + self._lasts_s
+            return self._lasts_s
+
+    def renew(self, lease_id: str) -> float:
+        """Starts the lease's time anew.
+
+        Raises:
+            Refusal: it is not held any more.
+        """
+        with self._mutex:
+            self._require(lease_id)
+            self._expires_at = self._now() + self._lasts_s
+            return self._lasts_s
+
+    def release(self, lease_id: str) -> None:
+        """Frees the device. Releasing a lease that is over is no error: the device is not held either way."""
+        with self._mutex:
+            if self._is(lease_id):
+                self._expires_at = 0.0
+
+    def check(self, lease_id: str) -> None:
+        """Raises Refusal where `lease_id` does not hold the device now."""
+        with self._mutex:
+            self._require(lease_id)
+
+    def remaining_s(self, lease_id: str) -> float:
+        """Seconds until this lease is lost; 0 or less where it is lost already."""
+        with self._mutex:
+            return self._expires_at - self._now() if self._is(lease_id) else 0.0
+
+    def held(self) -> Held | None:
+        """The lease in force; None where the device is free."""
+        with self._mutex:
+            remaining = self._expires_at - self._now()
+            return Held(self._lease_id, self._holder, remaining) if remaining > 0 else None
+
+    def _is(self, lease_id: str) -> bool:
+        return hmac.compare_digest(self._lease_id.encode(), lease_id.encode())
+
+    def _require(self, lease_id: str) -> None:
+        remaining = self._expires_at - self._now()
+        if remaining <= 0:
+            raise Refusal("FAILED_PRECONDITION", "the lease is not held: it expired or was released; acquire one first")
+        if not self._is(lease_id):
+            raise Refusal(
+                "FAILED_PRECONDITION",
+                f"the lease is not yours: {self._holder or 'another host'} holds the device for {remaining:.0f} s more",
+            )
+
+
+@dataclass(frozen=True)
+class Server:
+    """The agent that serves a device."""
+
+    pid: int
+    address: str
+    since: str
+
+
+class DeviceBusy(Exception):
+    """Another agent serves this device."""
+
+    def __init__(self, server: Server | None) -> None:
+        who = f"agent pid {server.pid} at {server.address} since {server.since}" if server else "another agent"
+        super().__init__(
+            f"device is already served by {who}; stop it or start an emulated device with --as NAME",
+        )
+
+
+class DeviceLock:
+    """Held from `hold_device` until `close`; the system frees it when the process dies."""
+
+    def __init__(self, close: Callable[[], None], announce: Callable[[Server], None]) -> None:
+        self.close = close
+        self.announce = announce
+
+
+def hold_device(identity: str) -> DeviceLock:
+    """Takes the lock of the device `identity`. `announce` then tells other agents who holds it.
+
+    Raises:
+        DeviceBusy: another agent holds it.
+    """
+    name = "rtfleet-agent-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
+    if platform.system() == "Linux":
+        return _hold_abstract_socket("\0" + name)
+    return _hold_file(Path(tempfile.gettempdir()) / f"{name}.lock")
+
+
+def _hold_abstract_socket(name: str) -> DeviceLock:
+    # An abstract name belongs to the kernel's network namespace, not to a user's files: it exists once per boot
+    # whatever folder an agent was started in, and is gone with the process, however that ends.
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        listener.bind(name)
+    except OSError as error:
+        listener.close()
+        raise DeviceBusy(_ask_holder(name)) from error
+    listener.listen(8)
+    told = threading.Event()
+    line: list[bytes] = []
+
+    def announce(server: Server) -> None:
+        line.append(json.dumps(asdict(server)).encode() + b"\n")
+        told.set()
+
+    def answer() -> None:
+        while True:
+            try:
+                asker, _ = listener.accept()
+            except OSError:
+                return
+            with asker, contextlib.suppress(OSError):
+                asker.settimeout(1.0)
+                if told.wait(5.0):
+                    asker.sendall(line[-1])
+
+    answering = threading.Thread(target=answer, name="device-lock", daemon=True)
+    answering.start()
+
+    def close() -> None:
+        # The name is free only once the thread has left accept(), which shutdown() wakes it from.
+        with contextlib.suppress(OSError):
+            listener.shutdown(socket.SHUT_RDWR)
+        answering.join(_ASKER_WAITS_S)
+        listener.close()
+
+    return DeviceLock(close, announce)
+
+
+def _ask_holder(name: str) -> Server | None:
+    with contextlib.suppress(OSError, ValueError, TypeError), socket.socket(socket.AF_UNIX) as asker:
+        asker.settimeout(_ASKER_WAITS_S)
+        asker.connect(name)
+        return Server(**json.loads(asker.recv(4096)))
+    return None
+
+
+def _hold_file(path: Path) -> DeviceLock:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        server = None
+        with contextlib.suppress(ValueError, TypeError):
+            server = Server(**json.loads(os.pread(descriptor, 4096, 0)))
+        os.close(descriptor)
+        raise DeviceBusy(server) from error
+
+    def announce(server: Server) -> None:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(asdict(server)).encode(), 0)
+
+    return DeviceLock(lambda: os.close(descriptor), announce)
+
+
+@contextlib.contextmanager
+def holding_device(identity: str) -> Iterator[DeviceLock]:
+    """`hold_device` for a `with` block."""
+    lock = hold_device(identity)
+    try:
+        yield lock
+    finally:
+        lock.close()

@@ -1,0 +1,1 @@
+"""The commands; one file each. `main.py` turns errors into exit codes, once."""

@@ -1,0 +1,111 @@
+"""The `rtfleet` command: its subcommands, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+
+import typer
+
+from rtfleet.cli.devices import devices
+from rtfleet.cli.doctor import doctor
+from rtfleet.cli.export import export
+from rtfleet.cli.models import app as models_app
+from rtfleet.cli.run import run
+from rtfleet.cli.show import show
+from rtfleet.errors import RtfleetError
+
+EXIT_INTERNAL = 5
+EXIT_INTERRUPTED = 130
+EXIT_USAGE = 2
+
+app = typer.Typer(
+    name="rtfleet",
+    help="Does this speech model meet its budget on this device, and how sure are we?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(run)
+app.command()(export)
+app.command()(show)
+app.command()(devices)
+app.add_typer(models_app, name="models")
+app.command()(doctor)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from rtfleet.version import VERSION
+
+        print(f"rtfleet {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show the stack trace of an error."),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and exit.", is_eager=True, callback=_print_version
+    ),
+) -> None:
+    del debug, version  # main() reads --debug from argv, so that it works before and after the subcommand
+
+
+def main() -> None:
+    """Run the command line and exit. Python's own code for a bug is 1, which CI would read as FAIL: never used here."""
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if sys.version_info < (3, 11):  # noqa: UP036 (an agent's 3.10 can install this distribution)
+        _say("the rtfleet host needs Python 3.11 or newer; only agents run on 3.10", "")
+        sys.exit(EXIT_USAGE)
+    try:
+        code = app(arguments, standalone_mode=False)
+    except typer.Abort:
+        code = EXIT_INTERRUPTED
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    except RtfleetError as error:
+        if debug:
+            traceback.print_exc()
+        _say(error.text, error.hint)
+        code = error.exit_code
+    except BrokenPipeError:
+        # The reader of stdout has gone (`| head`); nothing is left to tell it.
+        sys.stderr.close()
+        code = EXIT_INTERNAL
+    except Exception as error:
+        code = _unexpected(error, debug)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _unexpected(error: Exception, debug: bool) -> int:
+    show = getattr(error, "show", None)  # click's own: an unknown flag, a missing argument
+    if callable(show):
+        show()
+        return EXIT_USAGE
+    if debug:
+        traceback.print_exc()
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    _say(
+        f"rtfleet itself failed: {type(error).__name__}: {error} ({where.filename.rpartition('/')[2]}:{where.lineno})",
+        "run it again with --debug and report the stack trace",
+    )
+    return EXIT_INTERNAL
+
+
+def _say(text: str, hint: str) -> None:
+    print(f"error: {_visible(text)}", file=sys.stderr)
+    if hint:
+        print(f"\nhint: {_visible(hint)}", file=sys.stderr)
+
+
+def _visible(text: str) -> str:
+    """Control characters of file and model names as escapes, so that no name can draw on the terminal."""
+    return "".join(
+        character if character.isprintable() or character == "\n" else repr(character)[1:-1] for character in text
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""What the flags of `rtfleet run` mean: text to values, and values laid over a suite. Reads no file but the suite."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rtfleet.errors import UsageError
+from rtfleet.model import TASKS, Task
+from rtfleet.records import Scenario
+from rtfleet.suite import ModelEntry, Settings, Suite, check_variants, name_of
+
+SCENARIOS: tuple[Scenario, ...] = ("paced", "burst")
+ACCELERATORS = ("cpu", "gpu", "npu")
+
+
+def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
+    """`NAME=VALUE` flags. Raises UsageError."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise UsageError(f"{flag} {text}: expected NAME=VALUE")
+        if name in found:
+            raise UsageError(f"{flag} {name}: given twice")
+        found[name] = value
+    return found
+
+
+def inputs(texts: Sequence[str]) -> dict[str, tuple[int, ...] | float | int | bool]:
+    """`input=1x576` is a shape, `sr=16000` a constant. Raises UsageError."""
+    return {name: _input(name, value) for name, value in pairs(texts, "--input").items()}
+
+
+def _input(name: str, value: str) -> tuple[int, ...] | float | int | bool:
+    if value in ("true", "false"):
+        return value == "true"
+    if re.fullmatch(r"\d+(x\d+)+", value):
+        return tuple(map(int, value.split("x")))
+    if re.fullmatch(r"\[\s*\d+(\s*,\s*\d+)*\s*\]", value):
+        return tuple(map(int, value.strip("[] ").split(",")))
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise UsageError(f"--input {name}={value}: expected a shape like 1x576 or [576], or a number")
+    return int(number) if re.fullmatch(r"-?\d+", value) else number
+
+
+def states(texts: Sequence[str]) -> dict[str, str]:
+    """`state=stateN`. Raises UsageError."""
+    return pairs(texts, "--state")
+
+
+def budgets(texts: Sequence[str]) -> dict[str, float]:
+    """`response_p99_ms=30`, `parity_agreement_min=0.97`. Raises UsageError for an unknown metric or no number."""
+    from rtfleet.budget import METRICS
+
+    found: dict[str, float] = {}
+    for name, value in pairs(texts, "--budget").items():
+        if name.removesuffix("_min") not in METRICS:
+            raise UsageError(f"--budget {name}: unknown metric", f"there are {', '.join(METRICS)}")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise UsageError(f"--budget {name}={value}: expected a number") from None
+        if not math.isfinite(found[name]):
+            raise UsageError(f"--budget {name}={value}: expected a finite number")
+    return found
+
+
+def duration_s(text: str | None, flag: str) -> float | None:
+    """`90`, `90s`, `10m`, `1h` in seconds. Raises UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)?", text)
+    if not match or float(match[1]) == 0:
+        raise UsageError(f"{flag} {text}: expected a time like 90s, 10m or 1h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
+
+
+def cpus(text: str | None) -> tuple[int, ...]:
+    """`0,2-3` is (0, 2, 3). Raises UsageError."""
+    if text is None:
+        return ()
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
+        if not match or int(match[2] or match[1]) < int(match[1]):
+            raise UsageError(f"--cpus {text}: expected cores like 0,2-3")
+        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return tuple(sorted(found))
+
+
+def accelerators(names: Sequence[str]) -> tuple[str, ...]:
+    """Accelerators by name. Raises UsageError."""
+    for name in names:
+        if name not in ACCELERATORS:
+            raise UsageError(f"--accelerator {name}: there are {', '.join(ACCELERATORS)}")
+    return tuple(names)
+
+
+def scenario(text: str | None) -> Scenario | None:
+    """Raises UsageError."""
+    if text is not None and text not in SCENARIOS:
+        raise UsageError(f"--scenario {text}: there are {', '.join(SCENARIOS)}")
+    return next((known for known in SCENARIOS if known == text), None)
+
+
+def task(text: str | None) -> Task | None:
+    """Raises UsageError."""
+    if text is not None and text not in TASKS:
+        raise UsageError(f"--task {text}: there are {', '.join(TASKS)}")
+    return next((known for known in TASKS if known == text), None)
+
+
+def confidence(value: float | None) -> float | None:
+    """Raises UsageError."""
+    if value is not None and not 0.5 <= value < 1:
+        raise UsageError(f"--confidence {value}: expected at least 0.5 and below 1, like 0.99")
+    return value
+
+
+@dataclass(frozen=True)
+class Description:
+    """The flags that describe one model."""
+
+    task: Task | None
+    hop_ms: float | None
+    sample_rate_hz: int | None
+    inputs: Mapping[str, tuple[int, ...] | float | int | bool]
+    states: Mapping[str, str]
+    clips: tuple[str, ...]
+
+    @property
+    def given(self) -> bool:
+        """Any of them was given."""
+        return any((self.task, self.hop_ms, self.sample_rate_hz, self.inputs, self.states, self.clips))
+
+
+def suite_of(what: str, variants: Sequence[str], described: Description, found: Suite | None) -> Suite:
+    """The suite that was found, or one of the model that `what` names. Raises UsageError."""
+    check_variants(variants, "--variant")
+    if found is None:
+        entry = ModelEntry(
+            name=name_of(what),
+            source=what,
+            folder=Path.cwd(),
+            variants=tuple(variants),
+            clips=described.clips,
+            task=described.task,
+            hop_ms=described.hop_ms,
+            sample_rate_hz=described.sample_rate_hz,
+            inputs=described.inputs,
+            states=described.states,
+            where="the command line",
+        )
+        return Suite(entry.name, (entry,))
+    if described.given:
+        raise UsageError(
+            f"--task, --hop-ms, --input, --state and --clips describe one model, and '{what}' is a suite",
+            "write them into the suite's [[model]]",
+        )
+    return found
+
+
+def filtered(suite: Suite, models: Sequence[str]) -> Suite:
+    """Only the models named. Raises UsageError for one that the suite does not have."""
+    known = [entry.name for entry in suite.models]
+    for name in models:
+        if name not in known:
+            raise UsageError(f"--model {name}: suite '{suite.name}' has {', '.join(known)}")
+    return replace(suite, models=tuple(entry for entry in suite.models if not models or entry.name in models))
+
+
+def settings_over(
+    settings: Settings,
+    *,
+    launches: int | None,
+    confidence: float | None,
+    timeout_s: float | None,
+    scenario: Scenario | None,
+    threads: Sequence[int],
+    cpus: tuple[int, ...],
+    accelerators: Sequence[str],
+) -> Settings:
+    """The suite's settings with those of the command line laid over them."""
+    run = settings.run
+    return replace(
+        settings,
+        run=replace(
+            run,
+            launches=launches or run.launches,
+            confidence=confidence or run.confidence,
+            timeout_s=timeout_s or run.timeout_s,
+        ),
+        scenario=scenario or settings.scenario,
+        threads=tuple(threads) or settings.threads,
+        cpus=cpus or settings.cpus,
+        accelerators=tuple(accelerators) or settings.accelerators,
+    )

@@ -1,0 +1,75 @@
+"""`rtfleet run`: measure models on devices and judge them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+
+
+def run(
+    what: str = typer.Argument(
+        "quick", metavar="[quick|full|SUITE.toml|MODEL]", help="A built-in suite, a suite file, or one model."
+    ),
+    device: list[str] = typer.Option([], "--device", help="Device of the fleet: NAME, label:L or auto. Repeatable."),
+    fleet: Path | None = typer.Option(None, "--fleet", help="fleet.toml; default: the one here, else this machine."),
+    model: list[str] = typer.Option([], "--model", help="Only these models of the suite. Repeatable."),
+    variant: list[str] = typer.Option([], "--variant", help="Only these variants (onnx-fp32, ...). Repeatable."),
+    scenario: str = typer.Option(None, "--scenario", help="paced or burst, for every model."),
+    launches: int = typer.Option(None, "--launches", min=1, help="Launches of each case (default 3)."),
+    confidence: float = typer.Option(None, "--confidence", help="Of the verdicts (default 0.99)."),
+    threads: list[int] = typer.Option([], "--threads", min=1, help="Threads of the runtime (default 1). Repeatable."),
+    cpus: str = typer.Option(None, "--cpus", help="Cores to run on: 0,2-3."),
+    accelerator: list[str] = typer.Option([], "--accelerator", help="cpu, gpu or npu. Repeatable."),
+    budget: list[str] = typer.Option([], "--budget", metavar="METRIC=LIMIT", help="Replaces a limit. Repeatable."),
+    task: str = typer.Option(None, "--task", help="Of a model that is a file: wake-word, vad, asr, speaker."),
+    hop_ms: float = typer.Option(None, "--hop-ms", min=0.1, help="Audio that one frame consumes, if it streams."),
+    sample_rate: int = typer.Option(None, "--sample-rate", min=1000, help="Hz; default 16000."),
+    input_: list[str] = typer.Option([], "--input", metavar="N=SHAPE|VALUE", help="input=1x576, sr=16000."),
+    state: list[str] = typer.Option([], "--state", metavar="IN=OUT", help="A streaming state pair. Repeatable."),
+    clips: list[str] = typer.Option([], "--clips", metavar="DIR|GLOB", help="Audio; default: the shipped clips."),
+    out: Path = typer.Option(Path("rtfleet-runs"), "--out", help="Folder of run directories."),
+    json: str = typer.Option(None, "--json", metavar="F", help="run.json; - is stdout."),
+    junit: str = typer.Option(None, "--junit", metavar="F", help="JUnit XML; - is stdout."),
+    markdown: str = typer.Option(None, "--markdown", metavar="F", help="Markdown; - is stdout."),
+    timeout: str = typer.Option(None, "--timeout", metavar="30m", help="Longest time of one launch."),
+    dry_run: bool = typer.Option(False, "--dry-run", help="The plan and its time; nothing is measured."),
+    files_only: bool = typer.Option(False, "--files-only", help="Refuse models that are Python code."),
+) -> None:
+    """Measure models on devices and judge them against the devices' budgets.
+
+    Exit codes: 0 every judged check passed, 1 a FAIL, 2 bad input, 3 INCONCLUSIVE, 4 a device gave no result.
+    """
+    from rtfleet import fleet as fleets
+    from rtfleet import run as runs
+    from rtfleet import suite
+    from rtfleet.cache import cache_folder
+    from rtfleet.campaign import Order
+    from rtfleet.cli import options, present
+
+    described = options.Description(
+        options.task(task), hop_ms, sample_rate, options.inputs(input_), options.states(state), tuple(clips)
+    )
+    chosen = options.filtered(options.suite_of(what, variant, described, suite.find(what)), model)
+    settings = options.settings_over(
+        chosen.settings,
+        launches=launches,
+        confidence=options.confidence(confidence),
+        timeout_s=options.duration_s(timeout, "--timeout"),
+        scenario=options.scenario(scenario),
+        threads=threads,
+        cpus=options.cpus(cpus),
+        accelerators=options.accelerators(accelerator),
+    )
+    order = Order(
+        run_id=runs.new_run_id(),
+        suite=replace(chosen, settings=settings),
+        devices=fleets.choose(fleets.find(fleet), device),
+        cache=cache_folder(),
+        only_variants=tuple(variant),
+        budgets=options.budgets(budget),
+        files_only=files_only,
+        profiles=fleets.profiles_beside(fleet),
+    )
+    raise typer.Exit(present.dry(order) if dry_run else present.run(order, out, json, junit, markdown))

@@ -1,0 +1,36 @@
+"""`rtfleet show`: a stored run, judged again."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import typer
+
+
+def show(
+    run: Path = typer.Argument(..., metavar="RUN", help="A run's directory, or its run.json."),
+    json: str = typer.Option(None, "--json", metavar="F", help="run.json; - is stdout."),
+    junit: str = typer.Option(None, "--junit", metavar="F", help="JUnit XML; - is stdout."),
+    markdown: str = typer.Option(None, "--markdown", metavar="F", help="Markdown; - is stdout."),
+) -> None:
+    """Judge a stored run again and show it; no device and no export library is needed. After a crash too.
+
+    Exit codes: those of the run itself, 2 for what is no run.
+    """
+    from rtfleet import budget, run_file
+    from rtfleet.errors import RtfleetError
+    from rtfleet.report import console, files
+
+    targets = files.Targets(json, junit, markdown)
+    files.check(targets)
+    judged = budget.judge(run_file.read(run))
+    folder = run if run.is_dir() else run.parent
+    if run.is_dir():
+        # A run that crashed has none yet; one that was judged by other rules gets today's.
+        with contextlib.suppress(RtfleetError):  # a run of somebody else's can be looked at too
+            run_file.write(judged, run)
+    if not targets.on_stdout:
+        console.show(judged, console.output(), folder)
+    files.write(judged, folder, targets)
+    raise typer.Exit(judged.exit_code)

@@ -1,0 +1,140 @@
+"""Artifacts for a person: made, checked against the original, and laid out in a folder of theirs.
+
+Parity is asked of an emulated agent on this machine, so an export never takes the device from a run that measures.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rtfleet import events, parity, plan, run_json, transports, validation
+from rtfleet.artifact import Artifact
+from rtfleet.client import AgentClient
+from rtfleet.errors import DeviceError, RtfleetError, UsageError
+from rtfleet.export.inspection import inspector
+from rtfleet.export.job import Exports
+from rtfleet.fleet import Device
+from rtfleet.records import GRAVEST_FIRST, Case, CaseError, Check, ParityResult, RunSettings, Verdict
+from rtfleet.suite import ModelEntry
+
+MANIFEST = "artifact.json"
+_HERE = Device("this-machine", "local:export")
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """One variant's end.
+
+    Attributes:
+        folder: Where its files and `artifact.json` lie; None where it could not be made.
+        checks: Its parity held against the defaults of its precision.
+        error: Why there is no file, or no parity.
+        seconds: To make it or to find it in the cache, parity aside.
+    """
+
+    variant: str
+    seconds: float
+    artifact: Artifact | None = None
+    folder: Path | None = None
+    parity: ParityResult | None = None
+    checks: tuple[Check, ...] = ()
+    error: RtfleetError | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """ERROR without a file or without parity, else its worst check; UNJUDGED where there is no original."""
+        if self.error is not None:
+            return "ERROR"
+        verdicts = {check.verdict for check in self.checks}
+        return next((verdict for verdict in GRAVEST_FIRST if verdict in verdicts), "UNJUDGED")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is to be delivered. `variants` empty: the model's defaults."""
+
+    entry: ModelEntry
+    variants: tuple[str, ...]
+    out: Path
+    cache: Path
+    files_only: bool = False
+
+
+async def deliver(wish: Wish, tell: Callable[[events.Event], None]) -> list[Delivered]:
+    """Every variant of the wish, one after the other; a route that fails costs the others nothing.
+
+    Raises:
+        UsageError: the model can't be built, or the folder can't be written.
+        DeviceError: no agent can be started here.
+    """
+    folder = wish.out / wish.entry.name
+    found: list[Delivered] = []
+    async with (
+        transports.connect(_HERE, wish.cache) as link,
+        AgentClient(link, _HERE.name) as client,
+        Exports(wish.cache, folder / "logs") as exports,
+    ):
+        await client.acquire(secrets.token_hex(16), "rtfleet export")
+        tell(events.Working(wish.entry.name, "prepare"))
+        inspect = inspector(client)
+        prepared = await exports.prepare(wish.entry, inspect, files_only=wish.files_only)
+        for guess in prepared.guesses:
+            tell(events.Guessed(wish.entry.name, guess))
+        for variant in wish.variants or plan.variants_of(wish.entry, prepared):
+            tell(events.Working(wish.entry.name, f"export {variant}"))
+            began_s = time.monotonic()
+            try:
+                artifact = await exports.export(prepared, variant, inspect)
+                seconds = time.monotonic() - began_s
+                laid_out = _lay_out(artifact, folder / variant)
+                found.append(await _checked(client, Delivered(variant, seconds, artifact, laid_out)))
+            except RtfleetError as error:
+                found.append(Delivered(variant, time.monotonic() - began_s, error=error))
+        await client.release()
+    return found
+
+
+def exit_code(found: Sequence[Delivered]) -> int:
+    """0 all within tolerance, 1 one out of it, else the code of the first error, 3 where parity stays open."""
+    verdicts = {one.verdict for one in found}
+    if "FAIL" in verdicts:
+        return 1
+    failed = next((one.error for one in found if one.error is not None), None)
+    return failed.exit_code if failed else 3 if "INCONCLUSIVE" in verdicts else 0
+
+
+def _lay_out(artifact: Artifact, folder: Path) -> Path:
+    """The artifact's files and its facts in `folder`, in the place of what an earlier export left there."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+        for file in artifact.files:
+            assert file.location is not None
+            target = folder / file.path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.location, target)
+        facts = json.dumps(run_json.plain(artifact), indent=1, sort_keys=True, allow_nan=False)
+        (folder / MANIFEST).write_text(facts + "\n", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{folder}: can't be written: {error.strerror}", "choose another --out DIR") from None
+    return folder
+
+
+async def _checked(client: AgentClient, made: Delivered) -> Delivered:
+    """With its parity, the runtime's optimizer off: what is checked is the file, not this machine's kernels."""
+    artifact = made.artifact
+    if artifact is None or artifact.reference is None:
+        return made
+    await client.push(artifact.needs)
+    case = Case(artifact.id, artifact.model, artifact.variant, _HERE.name, "burst")
+    outputs = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=False)
+    if isinstance(outputs, CaseError):
+        return replace(made, error=DeviceError(outputs.text, outputs.hint, outputs.kind))
+    result = validation.against_original(artifact, outputs)
+    checks = tuple(parity.judge(owed, result, None) for owed in parity.default_budgets(artifact))
+    return replace(made, parity=result, checks=checks)

@@ -1,0 +1,266 @@
+"""What disturbed a launch, and which way: a disturbance is one-sided, and so is what it may change in a verdict.
+
+One that can only *slow* (a busy neighbour, heat, low clocks) can't be why a limit held, so a PASS stands "despite" it
+and a FAIL becomes INCONCLUSIVE. One that can only *flatter* (fixed clocks, real-time priority) can't be why a limit
+was broken, so a FAIL stands and a PASS becomes INCONCLUSIVE. Each names its cause in words that a person can act on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from rtfleet.records import Case, DeviceFacts, DeviceState, Launch, Reading, RunSettings
+
+# The neighbours' share of all cores from which a FAIL is no longer the model's alone.
+BUSY_SHARE = 0.25
+# A percentile asks about one frame in a hundred; so much stolen time can be that frame.
+STEAL_SHARE = 0.01
+# A block whose probe took this many times the case's usual was run by a slower machine; single probes stray less.
+SLOW_PROBE = 1.3
+# From here on a paced run is sustained: throttling is then what it measures, not what disturbs it.
+SUSTAINED_S = 60.0
+
+# firmware_flags of a Raspberry Pi: these bits say "now", the rest "since boot".
+_THROTTLED_NOW = 0b1111
+
+
+@dataclass(frozen=True)
+class Disturbance:
+    """Something that moved a launch's numbers one way.
+
+    Attributes:
+        code: Stable, for machines; the same as the warning's.
+        text: The cause, to stand after "despite" or "while": "busy neighbours: 1.8 cores, make (pid 7) 1.6".
+        hint: What to do about it.
+        factor: By how much it slowed at most, where that is known: it excuses no more than that.
+    """
+
+    code: str
+    effect: Literal["slows", "flatters"]
+    text: str
+    hint: str
+    factor: float | None = None
+
+
+def of_launch(
+    launch: Launch, case: Case, device: DeviceFacts | None, settings: RunSettings, usual_probe_ns: float | None = None
+) -> tuple[Disturbance, ...]:
+    """All that disturbed one launch. `usual_probe_ns` as from `usual_probe`."""
+    sustained = case.scenario == "paced" and settings.min_duration_s >= SUSTAINED_S
+    cores = device.cores if device else 0
+    found = [busy(launch, cores), steal(launch, cores), quota(launch, case.options.threads)]
+    if not sustained:
+        found += [throttled(launch), slow_machine(launch, usual_probe_ns)]
+    found += [low_power(launch), fixed_clocks(launch), real_time(launch), pinned(case, device)]
+    return tuple(one for one in found if one is not None)
+
+
+def slowing(disturbed: Sequence[Disturbance]) -> list[Disturbance]:
+    """Those that can only have slowed a launch."""
+    return [one for one in disturbed if one.effect == "slows"]
+
+
+def excuse(
+    launch: Launch, disturbed: Sequence[Disturbance], still_fails: Callable[[Launch], bool]
+) -> Disturbance | None:
+    """What may be why a launch failed; None where nothing slowed it, or not by so much.
+
+    Where the factor is known, the launch is judged again with latencies divided by it: a machine that was 1.4x slower
+    does not excuse a model that takes ten times its limit.
+    """
+    for one in slowing(disturbed):
+        if one.factor is None or not still_fails(faster(launch, one.factor)):
+            return one
+    return None
+
+
+def faster(launch: Launch, factor: float) -> Launch:
+    """The launch as it might have been without a disturbance that slowed it by `factor`."""
+
+    def divided(value_ns: int | None) -> int | None:
+        return None if value_ns is None else round(value_ns / factor)
+
+    return replace(
+        launch,
+        latency_ns=(launch.latency_ns / factor).astype(np.int64),
+        load_ns=divided(launch.load_ns),
+        first_inference_ns=divided(launch.first_inference_ns),
+    )
+
+
+def flattering(disturbed: Sequence[Disturbance]) -> list[Disturbance]:
+    """Those that can only have flattered it."""
+    return [one for one in disturbed if one.effect == "flatters"]
+
+
+def busy(launch: Launch, cores: int) -> Disturbance | None:
+    """Others that took a good part of the device just before or during the launch."""
+    worst = max(_states(launch), key=_others, default=None)
+    if worst is None or _others(worst) < BUSY_SHARE * max(cores, 1):
+        return None
+    named = ", ".join(f"{one.name} (pid {one.pid}) {one.core_share:.1f}" for one in worst.busy[:2])
+    return Disturbance(
+        "busy",
+        "slows",
+        f"busy neighbours: {_others(worst):.1f} cores" + (f", {named}" if named else ""),
+        "stop them, or pin them to other cores, and measure again",
+    )
+
+
+def _others(state: DeviceState) -> float:
+    """Cores that others used: by the system's count, which also sees what has ended, or by the processes named."""
+    counted = _value(state, "others_core_share")
+    named = sum(one.core_share for one in state.busy)
+    return max(named, counted) if isinstance(counted, float) else named
+
+
+def steal(launch: Launch, cores: int) -> Disturbance | None:
+    """Time that a hypervisor gave to somebody else, as a share of all cores."""
+    moved, before, after = moved_by(launch, "steal_ns"), launch.device_before, launch.device_after
+    if not moved or before is None or after is None or after.at_mono_ns <= before.at_mono_ns:
+        return None
+    share = moved / (after.at_mono_ns - before.at_mono_ns) / max(cores, 1)
+    if share < STEAL_SHARE:
+        return None
+    return Disturbance(
+        "steal",
+        "slows",
+        f"stolen time: the hypervisor gave {share:.1%} of the processor time to others",
+        "measure on a machine that is not shared, or when its neighbours are quiet",
+    )
+
+
+def quota(launch: Launch, threads: int) -> Disturbance | None:
+    """A container's limit below what the launch's threads could use: it stops them for part of each period."""
+    cores = _value(launch.device_before, "cpu_quota_cores")
+    if not isinstance(cores, float) or cores >= threads + 1:
+        return None
+    return Disturbance(
+        "quota",
+        "slows",
+        f"a quota of {cores:g} cores for the agent's cgroup",
+        "raise the container's cpu limit and measure again",
+    )
+
+
+def throttled(launch: Launch) -> Disturbance | None:
+    """The device slowed itself down because of heat or power."""
+    for name in _family(launch, "throttle_count"):
+        now = _value(launch.device_after, name)
+        flags = int(now) & _THROTTLED_NOW if name.endswith("firmware_flags") and isinstance(now, float) else 0
+        if flags or (moved_by(launch, name) or 0) > 0:
+            return Disturbance(
+                "throttled",
+                "slows",
+                f"throttling ({name} moved while it ran)",
+                "let the device cool down, give it air and a proper power supply, and measure again",
+            )
+    return None
+
+
+def slow_machine(launch: Launch, usual_probe_ns: float | None) -> Disturbance | None:
+    """Most blocks ran while the speed probe was slower than is usual for this case."""
+    probes = probe_readings([launch])
+    if not usual_probe_ns or not probes.size:
+        return None
+    median, most = (float(ns) / usual_probe_ns for ns in np.percentile(probes, (50, 90)))
+    if median < SLOW_PROBE:
+        return None
+    return Disturbance(
+        "slow-machine",
+        "slows",
+        f"a slow machine: the speed probe took {median:.2f}x its usual time in half the blocks",
+        "something else slows it (heat, a neighbour, another virtual machine): measure again when it is quiet",
+        factor=most,
+    )
+
+
+def low_power(launch: Launch) -> Disturbance | None:
+    """A power mode below what the device can do."""
+    mode = _value(launch.device_before, "power_mode")
+    if mode not in ("low-power", "quiet", "cool"):
+        return None
+    return Disturbance("low-power", "slows", f"the power mode {mode}", "choose balanced and measure again")
+
+
+def fixed_clocks(launch: Launch) -> Disturbance | None:
+    """Clocks kept at their highest, as no user's device keeps them."""
+    pinned_high = [name for name in _family(launch, "governor") if _value(launch.device_before, name) == "performance"]
+    if not pinned_high:
+        return None
+    return Disturbance(
+        "fixed-clocks",
+        "flatters",
+        f"fixed clocks ({pinned_high[0]} is performance)",
+        "set the governor that users have (schedutil, powersave) and measure again",
+    )
+
+
+def real_time(launch: Launch) -> Disturbance | None:
+    """A scheduling class that an app does not get."""
+    scheduler = _value(launch.device_before, "scheduler")
+    if scheduler not in ("fifo", "rr", "deadline"):
+        return None
+    return Disturbance(
+        "real-time",
+        "flatters",
+        f"real-time priority ({scheduler})",
+        "start the agent without it (no chrt), as an app would run",
+    )
+
+
+def pinned(case: Case, device: DeviceFacts | None) -> Disturbance | None:
+    """Pinned to some cores of a chip whose cores differ; which are the big ones is not known here."""
+    if not case.options.cpus or device is None or not device.arch.lower().startswith(("arm", "aarch")):
+        return None
+    cpus = ", ".join(map(str, case.options.cpus))
+    return Disturbance(
+        "pinned",
+        "flatters",
+        f"pinning to cpu {cpus}, which the device's scheduler may not give to an app",
+        "leave --cpus out to judge what users get",
+    )
+
+
+def probe_readings(launches: Iterable[Launch]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """The speed probe before each of the scenario's own blocks, in ns: one position, so that they can be compared."""
+    readings = [
+        block.probe_before_ns
+        for launch in launches
+        for block in launch.blocks
+        if block.phase == ("PACED" if launch.lateness_ns.size else "BURST") and block.probe_before_ns > 0
+    ]
+    return np.array(readings, np.float64)
+
+
+def usual_probe(launches: Sequence[Launch]) -> float | None:
+    """The 10th percentile of the case's own probes: never the best one, which is mere luck. None without readings."""
+    probes = probe_readings(launches)
+    return float(np.percentile(probes, 10)) if probes.size else None
+
+
+# ---- reading the device's state ------------------------------------------------------------------------------------
+
+
+def _states(launch: Launch) -> Iterator[DeviceState]:
+    yield from (state for state in (launch.device_before, launch.device_after) if state is not None)
+
+
+def moved_by(launch: Launch, name: str) -> float | None:
+    """How far a running count moved from before to after; None where it can't be read."""
+    before, after = _value(launch.device_before, name), _value(launch.device_after, name)
+    return after - before if isinstance(before, float) and isinstance(after, float) else None
+
+
+def _family(launch: Launch, stem: str) -> list[str]:
+    """Readings of one kind: "governor.cpu0", "governor.cpu1", ..."""
+    return sorted({name for state in _states(launch) for name in state.readings if name.split(".")[0] == stem})
+
+
+def _value(state: DeviceState | None, name: str) -> float | str | None:
+    value = state.readings.get(name, Reading(None)).value if state else None
+    return float(value) if isinstance(value, int) else value

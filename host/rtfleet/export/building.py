@@ -1,0 +1,219 @@
+"""Building a model that is Python: its facts, its frames, its reference, and all that it was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import site
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rtfleet import clips as audio
+from rtfleet import feeds, source
+from rtfleet.artifact import File, InputFacts, PreparedModel, StateFacts, file_of
+from rtfleet.cache import key_of
+from rtfleet.export import streaming
+from rtfleet.export.jobs import Build, Built
+from rtfleet.model import Array, SpeechModel, State, zeros_of
+from rtfleet.suite import ModelEntry
+
+FRAMES, REFERENCE = "frames.npz", "reference.npz"
+_OURS = Path(__file__).resolve().parent.parent
+_ELSEWHERE = (
+    *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    *(Path(place).resolve() for place in site.getsitepackages() if "-packages" in place),
+    *map(Path, ("/proc", "/sys", "/dev")),
+)
+"""Installed packages, which their versions stand for, and what is no file."""
+
+
+class Models:
+    """The models of one subprocess: each is built once, and what its building read is written down."""
+
+    def __init__(self) -> None:
+        self.built: dict[tuple[str, Path], tuple[SpeechModel, dict[str, str]]] = {}
+        self.opened: set[str] | None = None
+        sys.addaudithook(self._audit)
+        _report_safetensors(lambda path: self._audit("open", (path,)))
+
+    def get(self, text: str, folder: Path) -> tuple[SpeechModel, dict[str, str]]:
+        """The model, and the files that made it -> sha256. Raises UsageError."""
+        if (text, folder) not in self.built:
+            with self._watching() as opened:
+                found = source.resolve(ModelEntry(name=text, source=text, folder=folder))
+                model = source.build(found, folder)
+            self.built[text, folder] = model, _hashed({*opened, *_modules()})
+        return self.built[text, folder]
+
+    @contextmanager
+    def _watching(self) -> Iterator[set[str]]:
+        opened: set[str] = set()
+        self.opened = opened
+        try:
+            yield opened
+        finally:
+            self.opened = None
+
+    def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.opened is None or event != "open" or not isinstance(arguments[0], (str, Path)):
+            return
+        mode = arguments[1] if len(arguments) > 1 else "r"
+        if not isinstance(mode, str) or not set(mode) & set("wax+"):
+            self.opened.add(str(arguments[0]))
+
+
+def _report_safetensors(opened: Callable[[str], None]) -> None:
+    """safetensors opens files in native code, which audit hooks never see: its entrance is wrapped."""
+    try:
+        module: Any = import_module("safetensors")
+    except ImportError:
+        return
+    native = module.safe_open
+
+    def safe_open(filename: Any, *arguments: Any, **options: Any) -> Any:
+        opened(str(filename))
+        return native(filename, *arguments, **options)
+
+    module.safe_open = safe_open
+
+
+def _modules() -> set[str]:
+    """Source files of all modules that are neither installed nor rtfleet's own machinery.
+
+    Of all models built so far, not of the last alone: which of them share a module can't be told.
+    """
+    return {
+        file
+        for name, module in list(sys.modules.items())
+        if (file := getattr(module, "__file__", None)) and (name.startswith("rtfleet.models") or not _is_ours(file))
+    }
+
+
+def _is_ours(file: str) -> bool:
+    path = Path(file).resolve()
+    return path.is_relative_to(_OURS) and not path.is_relative_to(_OURS / "models")
+
+
+def _hashed(files: set[str]) -> dict[str, str]:
+    found = {}
+    for name in files:
+        path = Path(name).resolve()
+        foreign = any(path.is_relative_to(place) for place in _ELSEWHERE) and not path.is_relative_to(_OURS)
+        if path.suffix != ".pyc" and path.is_file() and not _is_ours(name) and not foreign:
+            found[str(path)] = file_of(path).sha256
+    return dict(sorted(found.items()))
+
+
+def build(models: Models, job: Build) -> Built:
+    """Build, frame and run the original. Raises UsageError, ExportError."""
+    model, origins = models.get(job.source, job.folder)
+    frames = audio.frames_of(model, job.clips)
+    feeds.save(frames.arrays, job.out / FRAMES)
+    ready = job.folder / model.source if isinstance(model.source, (str, Path)) else None
+    weights = "" if ready else weights_of(model)
+    if ready:
+        origins = {**origins, str(ready.resolve()): file_of(ready).sha256}
+    code = sorted(sha256 for path, sha256 in origins.items() if path.endswith(".py")) if not ready else []
+    content = file_of(ready).sha256 if ready else [weights, code]
+    prepared = prepared_of(model, key_of(content, described(model)), job.out, synthetic=frames.synthetic, ready=ready)
+    if ready is None:
+        prepared = _with_reference(model, prepared, job.out)
+    return Built(prepared, weights, origins, _versions())
+
+
+def weights_of(model: SpeechModel) -> str:
+    """sha256 of parameters and buffers."""
+    from rtfleet.export import original
+
+    return original.weights_digest(model)
+
+
+def _with_reference(model: SpeechModel, prepared: PreparedModel, out: Path) -> PreparedModel:
+    from dataclasses import replace
+
+    from rtfleet.export import original
+
+    outputs = streaming.reference(original.step_of(model), streaming.streams_of(prepared), prepared.outputs)
+    return replace(prepared, reference=feeds.save(outputs, out / REFERENCE))
+
+
+def prepared_of(
+    model: SpeechModel, key: str, folder: Path, *, synthetic: bool, ready: Path | None, guesses: tuple[str, ...] = ()
+) -> PreparedModel:
+    """A model's facts. The frames lie in `folder`, where the initial states go too. The name is left to the host."""
+    inputs = tuple(
+        InputFacts(name, given.dtype, tuple(given.shape), tuple(given.dims), given.constant)
+        for name, given in model.inputs.items()
+    )
+    states = tuple(
+        StateFacts(state.input, state.output, zeros_of(state).shape, state.dtype, _initial(state, folder / f"{i}.npy"))
+        for i, state in enumerate(model.states)
+    )
+    format = source.format_of(ready) if ready else None
+    return PreparedModel(
+        name="",
+        key=key,
+        task=model.task,
+        covers=model.covers,
+        sample_rate_hz=model.sample_rate_hz,
+        hop_samples=model.hop_samples,
+        inputs=inputs,
+        outputs=tuple(model.outputs),
+        states=states,
+        frames=file_of(folder / FRAMES),
+        source_file=ready,
+        shipped=(f"{format}-shipped",) if format else (),
+        threshold=model.threshold,
+        priming_s=model.priming_s,
+        note=model.note,
+        guesses=guesses,
+        synthetic=synthetic,
+        keep_float=tuple(model.keep_float),
+    )
+
+
+def _initial(state: State, path: Path) -> File | None:
+    if state.initial is None:
+        return None
+    np.save(path, zeros_of(state), allow_pickle=False)
+    return file_of(path)
+
+
+def described(model: SpeechModel) -> Mapping[str, Any]:
+    """What a model says of itself, for a cache key: no name but those of its tensors."""
+    return {
+        "task": model.task,
+        "inputs": [
+            [name, given.dtype, given.shape, given.dims, given.constant] for name, given in model.inputs.items()
+        ],
+        "outputs": list(model.outputs),
+        "states": [[state.input, state.output, state.dtype, _digest(zeros_of(state))] for state in model.states],
+        "rate": [model.sample_rate_hz, model.hop_ms],
+        "keep_float": list(model.keep_float),
+        "decision": [model.threshold, model.priming_s, model.covers, model.note],
+    }
+
+
+def _digest(array: Array) -> list[Any]:
+    return [list(array.shape), hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()]
+
+
+def _versions() -> dict[str, str]:
+    """Versions of the installed packages that are loaded now."""
+    from importlib.metadata import PackageNotFoundError, packages_distributions, version
+
+    loaded = {name.partition(".")[0] for name in sys.modules}
+    versions = {}
+    names = {name for module, owners in packages_distributions().items() if module in loaded for name in owners}
+    for name in names:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return dict(sorted(versions.items()))

@@ -1,0 +1,323 @@
+"""Models to artifacts, each made once: what `Exports` hands out comes from the cache or from a subprocess.
+
+Importing this module imports no converter, and a suite that did not change starts no subprocess.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from rtfleet import cache as caches
+from rtfleet import clips as audio
+from rtfleet import feeds, source
+from rtfleet.artifact import (
+    EXPORTED_VARIANTS,
+    RUNTIME_OF_FORMAT,
+    SHIPPED_VARIANTS,
+    Artifact,
+    File,
+    Graph,
+    PreparedModel,
+    State,
+    artifact_id,
+    file_of,
+)
+from rtfleet.errors import ExportError, UsageError
+from rtfleet.export import building, external
+from rtfleet.export.inspection import Inspect
+from rtfleet.export.jobs import PACKAGES, TOOLCHAIN_OF_FORMAT, Build, Built, Convert, Made, Quantize
+from rtfleet.export.toolchain import Limits, Toolchain
+from rtfleet.source import Source
+from rtfleet.suite import ModelEntry
+from rtfleet.version import VERSION
+
+
+@dataclass(frozen=True)
+class Known:
+    """Where a prepared model lies in the cache, and what must not have changed for it to hold.
+
+    Attributes:
+        entry: Name of the entry's folder.
+        origins: Files that building it read -> sha256.
+        versions: Packages that building it loaded.
+        source_file: The ready file, where the model is one.
+    """
+
+    entry: str
+    origins: dict[str, str]
+    versions: dict[str, str]
+    weights_sha256: str
+    source_file: Path | None
+
+
+class Exports:
+    """Prepared models and artifacts. An async context manager: leaving it leaves no subprocess behind."""
+
+    def __init__(self, cache: Path, log_folder: Path, limits: Limits | None = None) -> None:
+        self.cache = cache
+        limits = limits or Limits()
+        self.toolchains = {name: Toolchain(name, log_folder / f"export-{name}.log", limits) for name in PACKAGES}
+        self._known: dict[str, tuple[ModelEntry, Known]] = {}
+
+    async def __aenter__(self) -> Exports:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        for toolchain in self.toolchains.values():
+            await toolchain.close()
+        return False
+
+    async def prepare(self, entry: ModelEntry, inspect: Inspect, *, files_only: bool = False) -> PreparedModel:
+        """What the host must know of a model: its facts, frames and reference outputs.
+
+        Raises:
+            UsageError: no such model, one that can't be built or described, unreadable clips; or Python where only
+                files are wanted.
+            ExportError: the subprocess that builds it died.
+        """
+        found = source.resolve(entry)
+        if files_only and found.kind == "function":
+            raise UsageError(
+                f"{entry.where or entry.source}: {found.text} is Python code, and --files-only refuses to run any",
+                "give a model file, or a model of the zoo",
+            )
+        clips = audio.find(entry)
+        note = self.cache / "models" / f"{_question(entry, found, clips)}.json"
+        known = caches.read_note(note, Known)
+        prepared = self._recall(known) if known else None
+        if known is None or prepared is None:
+            known, prepared = await self._build(entry, found, clips, inspect)
+            caches.write_note(note, known)
+        self._known[prepared.key] = entry, known
+        return replace(prepared, name=entry.name, source_file=known.source_file)
+
+    def _recall(self, known: Known) -> PreparedModel | None:
+        """The prepared model, if nothing that it was made from has changed."""
+        if any(_sha256(Path(path)) != sha256 for path, sha256 in known.origins.items()):
+            return None
+        if known.versions != versions(known.versions):
+            return None
+        entry = caches.load(self.cache / "prepared" / known.entry, PreparedModel)
+        return located(entry) if entry else None
+
+    async def _build(
+        self, entry: ModelEntry, found: Source, clips: list[Path], inspect: Inspect
+    ) -> tuple[Known, PreparedModel]:
+        with caches.making(self.cache / "prepared") as folder:
+            if found.kind == "file":
+                assert found.path is not None
+                built = await describe_file(entry, found.path, clips, inspect, folder)
+            else:
+                job = Build(found.text, entry.folder.resolve(), tuple(path.resolve() for path in clips), folder)
+                reply = await self.toolchains["onnx"].run(job, f"building {found.text}")
+                assert isinstance(reply, Built)
+                built = reply
+            name = caches.key_of(built.prepared.key, built.prepared.frames.sha256, _machinery())
+            facts = without_places(built.prepared)
+            stored = caches.keep(folder, self.cache / "prepared" / name, facts)
+        known = Known(name, built.origins, built.versions, built.weights_sha256, built.prepared.source_file)
+        return known, located(stored)
+
+    async def export(self, prepared: PreparedModel, variant: str, inspect: Inspect) -> Artifact:
+        """The variant on disk, with feeds and reference.
+
+        Raises:
+            ExportError: a route that does not work, naming the step or operator and what to try; a row of the report.
+            UsageError: a ready file that its runtime or its description refuses.
+        """
+        if variant in SHIPPED_VARIANTS:
+            graph, exporters = await self._shipped(prepared, variant, inspect), {}
+        elif variant in EXPORTED_VARIANTS:
+            toolchain = PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]]
+            graph, exporters = (await self._made(prepared, variant))[0], versions(toolchain)
+        else:
+            raise UsageError(f"unknown variant '{variant}'", f"there are {', '.join(EXPORTED_VARIANTS)}")
+        graph = with_states(graph, prepared)
+        return Artifact(
+            id=artifact_id((graph,)),
+            model=prepared.name,
+            task=prepared.task,
+            covers=prepared.covers,
+            variant=variant,
+            sample_rate_hz=prepared.sample_rate_hz,
+            hop_samples=prepared.hop_samples,
+            graphs=(graph,),
+            feeds=self._feeds(prepared, graph),
+            reference=prepared.reference,
+            exporters=exporters,
+            threshold=prepared.threshold,
+            note=prepared.note,
+            synthetic=prepared.synthetic,
+        )
+
+    async def _shipped(self, prepared: PreparedModel, variant: str, inspect: Inspect) -> Graph:
+        if variant not in prepared.shipped or prepared.source_file is None:
+            there = f"the model is the file {prepared.source_file.name}" if prepared.source_file else "it is Python"
+            raise ExportError(f"{prepared.name} has no {variant}: {there}", "leave `variants` out", step="source")
+        files = external.files_of(prepared.source_file)
+        inputs, outputs = await inspect(RUNTIME_OF_FORMAT[variant.partition("-")[0]], prepared.source_file)
+        return Graph("model", files, inputs, outputs)
+
+    async def _made(self, prepared: PreparedModel, variant: str) -> tuple[Graph, tuple[str, ...]]:
+        """The graph of an exported variant, from the cache where it is there; and what its quantizers must keep."""
+        if prepared.source_file is not None:
+            raise ExportError(
+                f"{variant} can't be made from {prepared.source_file.name}, only from a PyTorch module",
+                f"measure it as it is ({', '.join(prepared.shipped)}), or give the module that it was exported from",
+                step="source",
+            )
+        format = variant.partition("-")[0]
+        folder = self._folder_of(prepared, variant)
+        entry = caches.load(folder, Made)
+        if entry is None:
+            base = None if variant.endswith("-fp32") else await self._made(prepared, f"{format}-fp32")
+            with caches.making(folder.parent) as making:
+                job = self._job(prepared, variant, base, making)
+                reply = await self.toolchains[TOOLCHAIN_OF_FORMAT[format]].run(job, f"exporting {variant}")
+                assert isinstance(reply, Made)
+                made = replace(reply, graph=replace(reply.graph, files=_without_locations(reply.graph.files)))
+                entry = caches.keep(making, folder, made)
+        graph = entry.facts.graph
+        return replace(graph, files=tuple(entry.files[file.path] for file in graph.files)), entry.facts.kept
+
+    def is_cached(self, prepared: PreparedModel, variant: str) -> bool:
+        """Whether `export` would make nothing anew (unless what lies there is damaged)."""
+        return variant in prepared.shipped or self._folder_of(prepared, variant).is_dir()
+
+    def _folder_of(self, prepared: PreparedModel, variant: str) -> Path:
+        """Where an exported variant lies in the cache: named by all that it follows from."""
+        packages = PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]]
+        calibrated = prepared.frames.sha256 if variant.endswith("int8-static") else ""
+        return (
+            self.cache
+            / "artifacts"
+            / caches.key_of(variant, versions(packages), prepared.key, calibrated, _machinery())
+        )
+
+    def _job(
+        self, prepared: PreparedModel, variant: str, base: tuple[Graph, tuple[str, ...]] | None, out: Path
+    ) -> Convert | Quantize:
+        if base is not None:
+            graph, kept = base
+            assert graph.files[0].location is not None
+            return Quantize(graph.files[0].location, kept, prepared, variant, out)
+        entry, known = self._known[prepared.key]
+        return Convert(entry.source, entry.folder.resolve(), prepared, known.weights_sha256, variant, out)
+
+    def _feeds(self, prepared: PreparedModel, graph: Graph) -> File:
+        """The frames in the graph's own dtypes; graphs that agree in them share one file."""
+        states = {state.input for state in graph.states}
+        tensors = tuple(tensor for tensor in graph.inputs if tensor.name not in states)
+        folder = self.cache / "feeds" / caches.key_of("feeds", prepared.frames.sha256, tensors, _machinery())
+        entry = caches.load(folder, bool)
+        if entry is None:
+            assert prepared.frames.location is not None
+            with caches.making(folder.parent) as making:
+                feeds.to_feeds(prepared.frames.location, tensors, making / "feeds.npz")
+                entry = caches.keep(making, folder, True)
+        return entry.files["feeds.npz"]
+
+
+async def describe_file(entry: ModelEntry, path: Path, clips: list[Path], inspect: Inspect, folder: Path) -> Built:
+    """A user's own file: its tensors asked of its runtime, the rest described or guessed, its frames into `folder`.
+
+    Raises:
+        UsageError: a damaged file, external data elsewhere, or something that can't be guessed.
+    """
+    files = external.files_of(path)
+    format = source.format_of(path)
+    assert format is not None
+    inputs, outputs = await inspect(RUNTIME_OF_FORMAT[format], path)
+    model, guesses = source.from_file(entry, path, inputs, outputs)
+    frames = audio.frames_of(model, clips)
+    feeds.save(frames.arrays, folder / building.FRAMES)
+    key = caches.key_of([file.sha256 for file in files], building.described(model))
+    prepared = building.prepared_of(
+        model, key, folder, synthetic=frames.synthetic, ready=path.resolve(), guesses=tuple(guesses)
+    )
+    origins = {str(file.location.resolve()): file.sha256 for file in files if file.location}
+    return Built(prepared, "", origins, {})
+
+
+def with_states(graph: Graph, prepared: PreparedModel) -> Graph:
+    """The graph with its state pairs and the concrete dims that are measured."""
+    dims: dict[str, tuple[int, ...]] = {facts.name: facts.dims for facts in prepared.inputs}
+    dims |= {state.input: state.shape for state in prepared.states}
+    shapes = {
+        tensor.name: dims[tensor.name] if len(dims.get(tensor.name, ())) == len(tensor.shape) else tensor.shape
+        for tensor in graph.inputs
+    }
+    states = tuple(State(state.input, state.output, state.initial) for state in prepared.states)
+    return replace(graph, states=states, shapes=shapes)
+
+
+def versions(packages: Mapping[str, str] | tuple[str, ...]) -> dict[str, str]:
+    """Versions of installed packages; those that are missing are left out."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def without_places(prepared: PreparedModel) -> PreparedModel:
+    """As it is stored: files by their names in the entry's folder, nothing of where the model came from."""
+
+    def bare(file: File | None) -> File | None:
+        return replace(file, location=None) if file else None
+
+    states = tuple(replace(state, initial=bare(state.initial)) for state in prepared.states)
+    frames = replace(prepared.frames, location=None)
+    return replace(prepared, frames=frames, reference=bare(prepared.reference), states=states, source_file=None)
+
+
+def located(entry: caches.Entry[PreparedModel]) -> PreparedModel:
+    """As it is used: each file with its location."""
+    prepared, files = entry.facts, entry.files
+
+    def found(file: File | None) -> File | None:
+        return files[file.path] if file else None
+
+    states = tuple(replace(state, initial=found(state.initial)) for state in prepared.states)
+    frames = files[prepared.frames.path]
+    return replace(prepared, frames=frames, reference=found(prepared.reference), states=states)
+
+
+def _without_locations(files: tuple[File, ...]) -> tuple[File, ...]:
+    return tuple(replace(file, location=None) for file in files)
+
+
+def _question(entry: ModelEntry, found: Source, clips: list[Path]) -> str:
+    """What was asked for: an address, not a content. `Known` says whether the answer still holds."""
+    description: dict[str, Any] = asdict(
+        replace(entry, name="", folder=Path(), variants=(), clips=(), budgets={}, where="")
+    )
+    where = [] if found.kind == "zoo" else [str(entry.folder.resolve()), str(found.path)]
+    heard = [file_of(path).sha256 for path in clips]
+    return caches.key_of(found.kind, found.text, where, description, heard, _machinery())
+
+
+def _machinery() -> list[str]:
+    """What of rtfleet and Python shapes an artifact: their versions, and in a checkout the code itself."""
+    here = Path(__file__).parent
+    code = [*sorted(here.glob("*.py")), *(here.parent / f"{name}.py" for name in ("clips", "feeds", "guess", "source"))]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in code)).hexdigest()
+    return [VERSION, f"{sys.version_info.major}.{sys.version_info.minor}", digest]
+
+
+def _sha256(path: Path) -> str | None:
+    try:
+        return file_of(path).sha256
+    except OSError:
+        return None

@@ -1,0 +1,117 @@
+"""What passes between the host and an export subprocess: a JSON line each way."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from rtfleet.artifact import Graph, PreparedModel
+from rtfleet.cache import RECORDS
+from rtfleet.errors import ExportError, RtfleetError, UsageError
+
+Toolchain: TypeAlias = Literal["onnx", "litert"]
+TOOLCHAIN_OF_FORMAT: dict[str, Toolchain] = {"onnx": "onnx", "tflite": "litert"}
+PACKAGES: dict[Toolchain, tuple[str, ...]] = {
+    "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
+    "litert": ("torch", "litert-torch", "litert-converter", "litert-quantizer", "ai-edge-litert"),
+}
+"""What makes an artifact: its cache key holds their versions."""
+
+
+@dataclass(frozen=True)
+class Build:
+    """Build a model that is Python, its frames and its reference outputs, into the folder `out`."""
+
+    source: str
+    folder: Path
+    clips: tuple[Path, ...]
+    out: Path
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Export a model that is Python to fp32. `weights_sha256` is what preparing it saw."""
+
+    source: str
+    folder: Path
+    prepared: PreparedModel
+    weights_sha256: str
+    variant: str
+    out: Path
+
+
+@dataclass(frozen=True)
+class Quantize:
+    """Make a variant from an fp32 file. `kept`: what the conversion found of `keep_float`, in the file's own names."""
+
+    base: Path
+    kept: tuple[str, ...]
+    prepared: PreparedModel
+    variant: str
+    out: Path
+
+
+Job: TypeAlias = Build | Convert | Quantize
+
+
+@dataclass(frozen=True)
+class Built:
+    """A built model.
+
+    Attributes:
+        prepared: Without name; its files are relative to the job's `out`.
+        weights_sha256: Of the parameters and buffers; "" for a model that is a file.
+        origins: Files that building it read (code and data, outside site-packages) -> sha256.
+        versions: Installed packages that it loaded.
+    """
+
+    prepared: PreparedModel
+    weights_sha256: str
+    origins: dict[str, str]
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model file in the job's `out`, loaded and run once. `kept` is for the quantizers."""
+
+    graph: Graph
+    kept: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A job that failed. `spent`: the subprocess can't be trusted with another."""
+
+    kind: Literal["usage", "export", "internal"]
+    text: str
+    hint: str = ""
+    step: str = ""
+    spent: bool = False
+
+    def error(self) -> RtfleetError:
+        """The exception that it stands for."""
+        if self.kind == "export":
+            return ExportError(self.text, self.hint, self.step)
+        return (UsageError if self.kind == "usage" else RtfleetError)(self.text, self.hint)
+
+
+Reply: TypeAlias = Built | Made | Refused
+
+_KINDS: dict[str, type[Job] | type[Reply]] = {
+    kind.__name__: kind for kind in (Build, Convert, Quantize, Built, Made, Refused)
+}
+
+
+def to_line(message: Job | Reply) -> str:
+    """One line of JSON, newline included."""
+    return json.dumps([type(message).__name__, RECORDS.unstructure(message)]) + "\n"
+
+
+def from_line(line: str) -> Job | Reply:
+    """The message in a line."""
+    kind, fields = json.loads(line)
+    message: Job | Reply = RECORDS.structure(fields, _KINDS[kind])
+    return message

@@ -1,0 +1,130 @@
+"""Fleets: which devices there are and how to reach them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rtfleet import toml_file
+from rtfleet.errors import UsageError
+
+DEFAULT_FILE = Path("fleet.toml")
+
+CONNECTIONS = 'connect is "local", "local:NAME" (emulated), "adb", "ssh:user@host" or "grpc:host:port"'
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device of the fleet.
+
+    Attributes:
+        name: Its alias, in reports and case ids.
+        connect: "local", "adb", "ssh:user@host" or "grpc:host:port"; "local:NAME" is an agent on this machine that
+            stands for another device, with its own identity and lock: for trying a fleet without one.
+        serial: Of a phone; "" is the only one there.
+        adb_server: "host:port" of the adb server that the phone hangs on; "" is this machine's.
+        profile: Name of its profile; "" is the one that matches best.
+        labels: What `--device label:L` finds it by.
+        cpus: Cores to measure on; () is the scheduler's choice.
+    """
+
+    name: str
+    connect: str
+    serial: str = ""
+    adb_server: str = ""
+    profile: str = ""
+    labels: tuple[str, ...] = ()
+    cpus: tuple[int, ...] = ()
+
+
+LOCAL = Device(name="local", connect="local")
+
+
+@dataclass(frozen=True)
+class _DeviceTable:
+    connect: str
+    serial: str = ""
+    adb_server: str = ""
+    profile: str = ""
+    labels: tuple[str, ...] = ()
+    cpus: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _FleetTable:
+    device: dict[str, _DeviceTable] = field(default_factory=dict)
+
+
+def find(path: Path | None) -> tuple[Device, ...]:
+    """The devices of that file; of the fleet.toml here when none is named; without either, this machine alone."""
+    if path is None and not DEFAULT_FILE.exists():
+        return (LOCAL,)
+    return read_fleet(path or DEFAULT_FILE)
+
+
+def profiles_beside(path: Path | None) -> Path | None:
+    """The `device_profiles` folder beside the fleet's file; None where there is none."""
+    folder = (path or DEFAULT_FILE).parent / "device_profiles"
+    return folder if folder.is_dir() else None
+
+
+def read_fleet(path: Path) -> tuple[Device, ...]:
+    """A fleet file, checked as far as it can be without its devices. Raises UsageError."""
+    tables = toml_file.read(path, _FleetTable).device
+    if not tables:
+        raise UsageError(f"{path}: device: names no device", hint='add [device.NAME] with connect = "local"')
+    for name, table in tables.items():
+        _check(name, table, f"{path}: {toml_file.key_path('device', name)}")
+    return tuple(Device(name, **vars(table)) for name, table in tables.items())
+
+
+def choose(devices: Sequence[Device], wanted: Sequence[str]) -> tuple[Device, ...]:
+    """The devices of `NAME` and `label:L` flags, in the fleet's order; without any, or by `auto`, all.
+
+    Raises:
+        UsageError: a name or a label that no device has.
+    """
+    if not wanted or "auto" in wanted:
+        return tuple(devices)
+    by_label = _by_label(devices)
+    names: set[str] = set()
+    for word in wanted:
+        if word.startswith("label:"):
+            label = word.removeprefix("label:")
+            if label not in by_label:
+                known = toml_file.unknown("label", label, by_label) if by_label else "no device has labels"
+                raise UsageError(f"--device {word}: {known}")
+            names.update(by_label[label])
+        elif word in (known_names := [device.name for device in devices]):
+            names.add(word)
+        else:
+            raise UsageError(f"--device {word}: {toml_file.unknown('device', word, known_names)}")
+    return tuple(device for device in devices if device.name in names)
+
+
+def _by_label(devices: Sequence[Device]) -> Mapping[str, list[str]]:
+    labels = dict.fromkeys(label for device in devices for label in device.labels)
+    return {label: [device.name for device in devices if label in device.labels] for label in labels}
+
+
+def _check(name: str, table: _DeviceTable, where: str) -> None:
+    # A device's name stands in case ids, file names and flags.
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "auto":
+        raise UsageError(f"{where}: a device's name is letters, digits, '-', '_' and '.', and not 'auto'")
+    kind, _, address = table.connect.partition(":")
+    patterns = {
+        "local": r"([A-Za-z0-9][A-Za-z0-9._-]*)?",
+        "adb": "",
+        "ssh": r"([^\s@:-][^\s@:]*@)?[^\s@:-][^\s@]*",
+        "grpc": r"\S+:\d{1,5}",
+    }
+    if kind not in patterns or not re.fullmatch(patterns[kind], address) or (":" in table.connect) != bool(address):
+        near = toml_file.did_you_mean(kind, patterns) if kind not in patterns else ""
+        raise UsageError(f"{where}.connect: {table.connect!r} is no connection{near}", hint=CONNECTIONS)
+    for key in ("serial", "adb_server"):
+        if kind != "adb" and getattr(table, key):
+            raise UsageError(f'{where}.{key}: is only for connect = "adb", and this is {table.connect!r}')
+    if any(cpu < 0 for cpu in table.cpus):
+        raise UsageError(f"{where}.cpus: a core's number is 0 or more")

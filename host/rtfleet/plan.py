@@ -1,0 +1,161 @@
+"""The plan of a run: which cases, in which order, for how long. Pure."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from rtfleet import budget
+from rtfleet.artifact import Artifact, PreparedModel
+from rtfleet.client import LaunchOrder
+from rtfleet.fleet import Device
+from rtfleet.records import Case, Kind, Options, RunSettings, Scenario
+from rtfleet.suite import ModelEntry, Settings, Suite
+
+DEFAULT_VARIANTS = ("onnx-fp32", "onnx-int8-static", "tflite-fp32", "tflite-int8-static")
+
+# Worker start, imports, device state before and after, the model's load and the overhead's measurement: seconds that
+# a launch takes besides its frames, seen on two x86 cores.
+LAUNCH_EXTRA_S = 3.0
+WARMUP_FRAMES = 50
+WARMUP_S = 0.5
+# The burst phase that ends a paced launch.
+CLOSING_BURST_S = 0.5
+LONG_HOP_MS = 30
+NS = 1_000_000_000
+# One export that is not cached, by format: seconds on two x86 cores, the converters' imports shared among several.
+EXPORT_S = {"onnx": 10.0, "tflite": 20.0}
+# Outputs on the device and on the host, after all latency.
+PARITY_S = 6.0
+# What a model's hop is taken for until it is known: those of the zoo are 20 to 80 ms.
+TYPICAL_HOP_NS = 25_000_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PlannedCase:
+    """A case that a run would measure. `seconds` are of all its launches and its parity."""
+
+    case_id: str
+    launches: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        failures: What can't be measured, and why: one sentence each.
+        export_s: Seconds of exports that are not cached yet.
+        estimate_s: Of the whole run. Devices measure at the same time, the slowest counts.
+    """
+
+    cases: tuple[PlannedCase, ...]
+    failures: tuple[str, ...]
+    export_s: float
+    estimate_s: float
+
+
+def planned(case: Case, hop_ns: int | None, settings: RunSettings) -> PlannedCase:
+    """What a case will take."""
+    paced_ns = hop_ns if case.scenario == "paced" and hop_ns else 0
+    frames = budget.target_frames(settings, paced_ns or None)
+    launch_s = launch_estimate_s(paced_ns, frames, settings.min_duration_s)
+    return PlannedCase(case.id, settings.launches, settings.launches * launch_s + PARITY_S)
+
+
+def foreseen(suite: Suite, only: Sequence[str], devices: Sequence[Device]) -> list[PlannedCase]:
+    """The cases of a suite before any of its models was built, so that their hops are not known yet."""
+    return [
+        planned(case, TYPICAL_HOP_NS, suite.settings.run)
+        for entry in suite.models
+        for device in devices
+        for variant in variants_of(entry, None, only)
+        for case in cases_of(entry, suite.settings, variant, 1, device)
+    ]
+
+
+def variants_of(entry: ModelEntry, prepared: PreparedModel | None, only: Sequence[str] = ()) -> tuple[str, ...]:
+    """The variants to measure: as the suite says, else the shipped file, else fp32 and int8-static of each format."""
+    if entry.variants:
+        wanted = entry.variants
+    elif prepared is not None and prepared.shipped:
+        wanted = prepared.shipped
+    else:
+        wanted = DEFAULT_VARIANTS
+    return tuple(variant for variant in wanted if not only or variant in only)
+
+
+def scenario_of(entry: ModelEntry, settings: Settings, hop_samples: int | None) -> Scenario:
+    """As asked, else paced for a model that streams and burst for the rest."""
+    return settings.scenario or entry.scenario or ("paced" if hop_samples else "burst")
+
+
+def cases_of(
+    entry: ModelEntry, settings: Settings, variant: str, hop_samples: int | None, device: Device, artifact_id: str = ""
+) -> tuple[Case, ...]:
+    """The cases of one variant on one device: one per accelerator and number of threads."""
+    scenario = scenario_of(entry, settings, hop_samples)
+    threads = (entry.threads,) if entry.threads else settings.threads
+    cpus = settings.cpus or device.cpus
+    return tuple(
+        Case(
+            artifact_id=artifact_id,
+            model=entry.name,
+            variant=variant,
+            device=device.name,
+            scenario=scenario,
+            options=Options(accelerator, count, cpus, settings.allow_fallback),
+        )
+        for accelerator in settings.accelerators
+        for count in threads
+    )
+
+
+def round_order(cases: Sequence[T], round_: int) -> list[T]:
+    """The order of one round: each begins one case later, so that no case always follows the same one."""
+    start = (round_ - 1) % len(cases) if cases else 0
+    return [*cases[start:], *cases[:start]]
+
+
+def order_of(
+    case: Case, artifact: Artifact, settings: RunSettings, kind: Kind, *, optimize: bool = True
+) -> LaunchOrder:
+    """What the agent is asked for one launch of a case, under a fresh launch id."""
+    paced = case.scenario == "paced"
+    hop_ns = artifact.hop_ns if paced and artifact.hop_ns else 0
+    min_frames = budget.target_frames(settings, hop_ns or None)
+    estimate_s = launch_estimate_s(hop_ns, min_frames, settings.min_duration_s)
+    return LaunchOrder(
+        launch_id=secrets.token_hex(8),
+        kind=kind,
+        runtime=artifact.runtime,
+        graphs=artifact.graphs,
+        feeds_sha256=artifact.feeds.sha256,
+        options=case.options,
+        hop_ns=hop_ns if kind == "LATENCY" else 0,
+        min_frames=min_frames,
+        min_duration_ns=round(settings.min_duration_s * NS),
+        block_frames=_block_frames(hop_ns),
+        timeout_s=settings.timeout_s if settings.timeout_s is not None else 3 * estimate_s + 60,
+        optimize=optimize,
+        warmup_frames=WARMUP_FRAMES,
+        warmup_ns=round(WARMUP_S * NS),
+    )
+
+
+def _block_frames(hop_ns: int) -> int:
+    return 50 if hop_ns >= LONG_HOP_MS * 1_000_000 else 100
+
+
+def launch_estimate_s(hop_ns: int, min_frames: int, min_duration_s: float) -> float:
+    """Seconds that one launch takes. A burst's frames are taken to fit into its least time."""
+    hop_s = hop_ns / NS
+    blocks = max(5, -(-min_frames // _block_frames(hop_ns)))
+    frames_s = max(min_duration_s, blocks * (_block_frames(hop_ns) + 1) * hop_s)
+    warmup_s = max(WARMUP_S, WARMUP_FRAMES * hop_s)
+    return LAUNCH_EXTRA_S + warmup_s + frames_s + (CLOSING_BURST_S if hop_ns else 0)

@@ -1,0 +1,407 @@
+"""The facts of a run, and what was judged of them. Frozen records; each is built whole in one place.
+
+Facts are `DeviceFacts`, `Case`, `Launch`, `ParityResult`, `CaseResult`, `Run`; they are what a run directory keeps.
+`Summary`, `Warning`, `Check`, `JudgedCase`, `JudgedRun` follow from facts alone, so a stored run can be judged again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from rtfleet.artifact import Artifact
+from rtfleet.profile import Budget
+
+Nanoseconds: TypeAlias = npt.NDArray[np.int64]
+Scenario: TypeAlias = Literal["paced", "burst"]
+Kind: TypeAlias = Literal["LATENCY", "PARITY", "PROFILE"]
+Phase: TypeAlias = Literal["WARMUP", "PACED", "BURST"]
+Verdict: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNJUDGED", "ERROR"]
+GRAVEST_FIRST: tuple[Verdict, ...] = ("ERROR", "FAIL", "INCONCLUSIVE", "UNJUDGED", "PASS")
+
+
+# ---- the device ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RuntimeFacts:
+    """A runtime on a device; `error` says why it can't be used there, "" where it can."""
+
+    name: str
+    version: str
+    library_sha256: str
+    accelerators: tuple[str, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class DeviceFacts:
+    """What a device said of itself, and what the fleet calls it.
+
+    Attributes:
+        alias: The fleet's name; `identity` is the device's own.
+        is_host: The device is also the machine that exports and judges: nothing else may run during a block.
+    """
+
+    alias: str
+    identity: str
+    os: str
+    os_version: str
+    model: str
+    soc: str
+    arch: str
+    cores: int
+    memory_bytes: int
+    boot_id: str
+    agent_version: str
+    protocol_version: int
+    python_version: str = ""
+    runtimes: tuple[RuntimeFacts, ...] = ()
+    sensors: tuple[str, ...] = ()
+    missing_sensors: Mapping[str, str] = field(default_factory=dict)
+    store_free_bytes: int = 0
+    lease_holder: str = ""
+    lease_expires_in_s: float = 0.0
+    is_host: bool = False
+    profile: str = ""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One sensor's value; None with the reason why it can't be read."""
+
+    value: float | str | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class BusyProcess:
+    """Somebody else's process and its share of one core over the time observed."""
+
+    pid: int
+    name: str
+    core_share: float
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """What could disturb a launch. Units stand in the readings' names (the agent's sensors/ lists them)."""
+
+    at_mono_ns: int
+    readings: Mapping[str, Reading] = field(default_factory=dict)
+    busy: tuple[BusyProcess, ...] = ()
+
+
+# ---- cases and launches --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a case is run; part of its identity. `cpus` empty: the scheduler's choice."""
+
+    accelerator: str = "cpu"
+    threads: int = 1
+    cpus: tuple[int, ...] = ()
+    allow_fallback: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """The identity of a row: model x variant x device x scenario x options."""
+
+    artifact_id: str
+    model: str
+    variant: str
+    device: str
+    scenario: Scenario
+    options: Options = field(default_factory=Options)
+
+    @property
+    def id(self) -> str:
+        """`model/variant@device/scenario`, with `+gpu`, `+t4`, `+c0.1` where not the default. Stable across runs."""
+        extra = "" if self.options.accelerator == "cpu" else f"+{self.options.accelerator}"
+        extra += "" if self.options.threads == 1 else f"+t{self.options.threads}"
+        extra += "" if not self.options.cpus else "+c" + ".".join(map(str, self.options.cpus))
+        return f"{self.model}/{self.variant}@{self.device}/{self.scenario}{extra}"
+
+
+@dataclass(frozen=True)
+class CaseError:
+    """Why a launch or a case gave no result.
+
+    Attributes:
+        kind: A failure kind of the wire (BAD_MODEL, KILLED, ...), or of the host: SOURCE (the model can't be fetched,
+            built or described), EXPORT (the route failed), DEVICE (the device or agent gave no answer).
+        retryable: Measuring again may give a result; a bad model stays bad.
+    """
+
+    kind: str
+    text: str
+    hint: str = ""
+    retryable: bool = False
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a graph ran. `accelerated_share` None: the runtime does not tell; `notes` says why."""
+
+    asked: str
+    ran: str
+    accelerated_share: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Block:
+    """Frames between two readings of the speed probe.
+
+    Attributes:
+        first_frame: Index into the launch's column of this phase (warm-up, latency or burst).
+        marks: What disturbed it, in words ("suspend").
+    """
+
+    phase: Phase
+    first_frame: int
+    frames: int
+    probe_before_ns: int
+    probe_after_ns: int
+    cpu: int | None
+    started_mono_ns: int = 0
+    marks: tuple[str, ...] = ()
+
+
+def _no_frames() -> Nanoseconds:
+    return np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Launch:
+    """One fresh worker process that measured one case: the unit of replication.
+
+    Attributes:
+        latency_ns: int64 [n] of the scenario's own frames (PACED blocks when paced, BURST blocks in a burst).
+        lateness_ns: int64 [n] when paced, else empty. Response is lateness + latency.
+        burst_latency_ns: int64 of the one burst phase that ends a paced launch; empty in a burst.
+        overhead_ns: p50 of the same loop around a one-op model with as many inputs and outputs.
+        error: None for a good launch.
+    """
+
+    launch_id: str
+    kind: Kind
+    round: int
+    started_at: str
+    started_mono_ns: int
+    boot_id: str
+    feeds_sha256: str
+    compile_ns: int | None = None
+    load_ns: int | None = None
+    first_inference_ns: int | None = None
+    placement: Placement | None = None
+    runtime: RuntimeFacts | None = None
+    warmup_latency_ns: Nanoseconds = field(default_factory=_no_frames)
+    latency_ns: Nanoseconds = field(default_factory=_no_frames)
+    lateness_ns: Nanoseconds = field(default_factory=_no_frames)
+    burst_latency_ns: Nanoseconds = field(default_factory=_no_frames)
+    blocks: tuple[Block, ...] = ()
+    overhead_ns: int | None = None
+    rss_before_load_bytes: int | None = None
+    rss_after_load_bytes: int | None = None
+    peak_rss_bytes: int | None = None
+    memory_reason: str = ""
+    device_before: DeviceState | None = None
+    device_after: DeviceState | None = None
+    error: CaseError | None = None
+    stderr_tail: str = ""
+
+    @property
+    def response_ns(self) -> Nanoseconds:
+        """Lateness + latency of each frame of the scenario; equal to the latency in a burst."""
+        return self.latency_ns + self.lateness_ns if self.lateness_ns.size else self.latency_ns
+
+
+@dataclass(frozen=True)
+class ParityResult:
+    """How far outputs are from the original model's on the same clips, over whole streams.
+
+    Attributes:
+        against: What the original was ("torch fp32", "the same file, unoptimized, on the host").
+        max_abs_error: Over all outputs and frames; None with NaN.
+        snr_db: 10 log10(sum reference^2 / sum error^2) of the worst output; None is unlimited (bit-equal) when
+            `max_abs_error` is 0, else unknown.
+        decision_agreement: Fraction of frames whose decision (score >= threshold) is the original's; None where the
+            model decides nothing.
+        drift: Max abs error in the last tenth of the frames over that in the first tenth; None where either is 0.
+        optimized: The runtime's graph optimizer was on.
+    """
+
+    against: str
+    frames: int
+    max_abs_error: float | None
+    snr_db: float | None
+    decision_agreement: float | None
+    nan_frames: int = 0
+    drift: float | None = None
+    optimized: bool = True
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """All facts of one case.
+
+    Attributes:
+        artifact: None where there is no file: the export failed, or the model could not be fetched.
+        budgets: What the case owes: its profile's, replaced by the suite's and the command line's.
+        parity_host: Of the same artifact on the local agent; `parity_device` on the device itself.
+    """
+
+    case: Case
+    artifact: Artifact | None
+    budgets: tuple[Budget, ...] = ()
+    launches: tuple[Launch, ...] = ()
+    parity_host: ParityResult | None = None
+    parity_device: ParityResult | None = None
+    error: CaseError | None = None
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What was asked of a run.
+
+    Attributes:
+        frames: Least frames of a launch; None: 1301 in a burst and at hops <= 20 ms, 662 else.
+        min_duration_s: Least time of a launch's blocks.
+        timeout_s: Longest time of one launch; None: three times its estimate and a minute.
+    """
+
+    launches: int = 3
+    confidence: float = 0.99
+    frames: int | None = None
+    min_duration_s: float = 10.0
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run: facts only.
+
+    Attributes:
+        host: What measured: rtfleet's version, Python, platform (free-form, strings and numbers).
+        finished: False while it runs, after Ctrl-C and after a crash.
+    """
+
+    id: str
+    started_at: str
+    rtfleet_version: str
+    host: Mapping[str, str | int | float]
+    settings: RunSettings
+    devices: tuple[DeviceFacts, ...]
+    results: tuple[CaseResult, ...]
+    finished: bool = True
+    interrupted: bool = False
+
+
+# ---- what was judged -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Percentiles:
+    """Linear-interpolation percentiles (Hyndman and Fan, type 7) of all frames of the good launches pooled, in ns."""
+
+    p50_ns: float
+    p90_ns: float
+    p95_ns: float
+    p99_ns: float
+    max_ns: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is shown of a case. None where the scenario has no such figure.
+
+    Attributes:
+        duty_cycle: Fraction of a paced stream's time spent computing: mean latency / hop.
+        pacing_penalty: Paced p50 / burst p50 of the same processes.
+        deadline_misses: Frames whose response was longer than the hop.
+    """
+
+    launches: int
+    frames: int
+    latency: Percentiles
+    response: Percentiles
+    rtf_p50: float | None
+    rtf_p99: float | None
+    deadline_misses: int | None
+    duty_cycle: float | None
+    pacing_penalty: float | None
+    load_ns: int | None = None
+    first_inference_ns: int | None = None
+    peak_memory_bytes: int | None = None
+    overhead_ns: int | None = None
+
+
+@dataclass(frozen=True)
+class Warning:
+    """Something that a reader of the numbers must know, and what to do about it."""
+
+    code: str
+    text: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """A budget held against a case.
+
+    Attributes:
+        value: What was measured, in the metric's own unit; None where nothing was.
+        bound: The confidence bound that decided (upper for a ceiling); None for exact metrics.
+        confidence: Of the verdict; None where the metric has no statistics.
+        launch_confidence: Confidence that a further launch would also hold, from the number of launches alone.
+        effective_frames: Pooled frames divided by the cluster length.
+        assumed_cluster: L, the cluster length used; `cluster_measured` tells whether it was seen or assumed.
+        reason: One sentence for people: why, and what would settle it.
+        where: File and key of the limit.
+    """
+
+    metric: str
+    limit: float
+    value: float | None
+    verdict: Verdict
+    reason: str
+    where: str
+    bound: float | None = None
+    confidence: float | None = None
+    launch_confidence: float | None = None
+    effective_frames: float | None = None
+    assumed_cluster: float | None = None
+    cluster_measured: bool = False
+
+
+@dataclass(frozen=True)
+class JudgedCase:
+    """A case with all that follows from its facts."""
+
+    result: CaseResult
+    summary: Summary | None
+    checks: tuple[Check, ...]
+    warnings: tuple[Warning, ...]
+    verdict: Verdict
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class JudgedRun:
+    """A run with its verdict. `exit_code` as in the table of exit codes."""
+
+    run: Run
+    cases: tuple[JudgedCase, ...]
+    verdict: Verdict
+    exit_code: int
+
+
+Json: TypeAlias = Any

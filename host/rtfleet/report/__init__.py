@@ -1,0 +1,1 @@
+"""Judged values as people and machines read them. Nothing is computed here; foreign strings are escaped here."""

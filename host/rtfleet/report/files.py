@@ -1,0 +1,80 @@
+"""The report's files: `--json`, `--junit`, `--markdown`. `-` is stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtfleet.errors import RtfleetError, UsageError
+from rtfleet.records import JudgedRun
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Where the report goes besides the screen; None is nowhere, "-" stdout."""
+
+    json: str | None = None
+    junit: str | None = None
+    markdown: str | None = None
+
+    @property
+    def on_stdout(self) -> bool:
+        """stdout is taken: the table must not go there."""
+        return "-" in self.by_flag.values()
+
+    @property
+    def by_flag(self) -> Mapping[str, str]:
+        """The flags that were given."""
+        given = {"--json": self.json, "--junit": self.junit, "--markdown": self.markdown}
+        return {flag: target for flag, target in given.items() if target is not None}
+
+
+def check(targets: Targets) -> None:
+    """Before anything is measured: can the files be written? Raises UsageError that names the flag."""
+    on_stdout = [flag for flag, target in targets.by_flag.items() if target == "-"]
+    if len(on_stdout) > 1:
+        raise UsageError(f"{' and '.join(on_stdout)}: only one of them can go to stdout", "give the other one a file")
+    for flag, target in targets.by_flag.items():
+        path, folder = Path(target), Path(target).absolute().parent
+        if target == "-":
+            continue
+        if not folder.is_dir():
+            raise UsageError(f"{flag} {target}: there is no folder {folder}", "make it first")
+        if path.is_dir():
+            raise UsageError(f"{flag} {target}: is a folder", "name a file in it")
+        if not os.access(path if path.exists() else folder, os.W_OK):
+            raise UsageError(f"{flag} {target}: can't be written: permission denied")
+
+
+def write(judged: JudgedRun, folder: Path | None, targets: Targets) -> None:
+    """Write them all, then raise RtfleetError for those that could not be."""
+    failed = []
+    for flag, target in targets.by_flag.items():
+        text = _text(flag, judged, folder)
+        if target == "-":
+            sys.stdout.write(text)
+            sys.stdout.flush()
+            continue
+        try:
+            Path(target).write_text(text, encoding="utf-8")
+        except OSError as error:
+            failed.append(f"{flag} {target}: can't be written: {error.strerror}")
+    if failed:
+        raise RtfleetError("\n".join(failed), f"the run is kept: rtfleet show {folder}" if folder else "")
+
+
+def _text(flag: str, judged: JudgedRun, folder: Path | None) -> str:
+    if flag == "--json":
+        from rtfleet import run_file
+
+        return run_file.to_text(judged, folder)
+    if flag == "--junit":
+        from rtfleet.report import junit
+
+        return junit.render(judged)
+    from rtfleet.report import markdown
+
+    return markdown.render(judged, folder)

@@ -1,0 +1,135 @@
+"""The table of a run as text cells: one row a case, grouped by what the rows have in common. No layout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rtfleet.records import JudgedCase, JudgedRun, ParityResult, Verdict
+from rtfleet.report.words import Scale, scale_of, significant, times, visible
+from rtfleet.savings import Saving, savings
+
+NONE = "-"
+
+
+@dataclass(frozen=True)
+class Row:
+    """The cells of one case; `-` where it has no such figure."""
+
+    variant: str
+    p50: str
+    p90: str
+    p99: str
+    rtf: str
+    pacing: str
+    size: str
+    size_ratio: str
+    speed_ratio: str
+    parity: str
+    agreement: str
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cases of one model on one device in one scenario.
+
+    Attributes:
+        shows: Which times the rows show: responses of a paced stream, else latencies.
+        notes: What a reader must know of every number in it.
+    """
+
+    model: str
+    device: str
+    shows: str
+    notes: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The whole table; all its times are in one unit."""
+
+    unit: str
+    groups: tuple[Group, ...]
+
+
+def rows_of(judged: JudgedRun) -> Rows:
+    """The cases in the order in which they were planned, those of a group together."""
+    scale = scale_of(case.summary.response.p99_ns for case in judged.cases if case.summary)
+    saved = savings(judged)
+    groups: dict[tuple[str, str, str], list[JudgedCase]] = {}
+    for case in judged.cases:
+        identity = case.result.case
+        groups.setdefault((identity.model, identity.device, identity.scenario), []).append(case)
+    return Rows(scale.unit, tuple(_group(cases, scale, saved) for cases in groups.values()))
+
+
+def labels(judged: JudgedRun) -> Mapping[str, str]:
+    """Case id -> the shortest name that tells it from the run's other cases."""
+    cases = [case.result.case for case in judged.cases]
+    ids = [case.id for case in cases]
+    on_device = [f"{case.model}/{case.variant}@{case.device}" for case in cases]
+    short = [f"{case.model}/{case.variant}" for case in cases]
+    for names in (short, on_device):
+        if len(set(names)) == len(set(ids)):
+            return dict(zip(ids, map(visible, names), strict=True))
+    return {name: visible(name) for name in ids}
+
+
+def _group(cases: list[JudgedCase], scale: Scale, saved: Mapping[str, Saving]) -> Group:
+    identity = cases[0].result.case
+    artifacts = [case.result.artifact for case in cases if case.result.artifact]
+    notes = [f"part of a {artifact.task} model" for artifact in artifacts if artifact.covers == "part"]
+    notes += ["synthetic input" for artifact in artifacts if artifact.synthetic]
+    notes += [artifact.note for artifact in artifacts if artifact.note]
+    return Group(
+        model=visible(identity.model),
+        device=visible(identity.device),
+        shows=_shows(cases),
+        notes=tuple(map(visible, dict.fromkeys(notes))),
+        rows=tuple(_row(case, scale, saved.get(case.result.case.id)) for case in cases),
+    )
+
+
+def _shows(cases: list[JudgedCase]) -> str:
+    if cases[0].result.case.scenario == "burst":
+        return "burst: latency back to back"
+    hops_ns = [case.result.artifact.hop_ns for case in cases if case.result.artifact]
+    return f"paced: response to a frame every {hops_ns[0] / 1e6:g} ms" if hops_ns and hops_ns[0] else "paced: response"
+
+
+def _row(case: JudgedCase, scale: Scale, saving: Saving | None) -> Row:
+    identity, artifact, summary = case.result.case, case.result.artifact, case.summary
+    options = identity.id.removeprefix(f"{identity.model}/{identity.variant}@{identity.device}/{identity.scenario}")
+    parity = case.result.parity_device
+    return Row(
+        variant=visible(identity.variant + options),
+        p50=scale.show(summary.response.p50_ns) if summary else NONE,
+        p90=scale.show(summary.response.p90_ns) if summary else NONE,
+        p99=scale.show(summary.response.p99_ns) if summary else NONE,
+        rtf=significant(summary.rtf_p50, 2) if summary and summary.rtf_p50 is not None else NONE,
+        pacing=times(summary.pacing_penalty) if summary and summary.pacing_penalty is not None else NONE,
+        size=significant(artifact.size_bytes / 1e6) if artifact else NONE,
+        size_ratio=times(saving.size) if saving else NONE,
+        speed_ratio=times(saving.speed) if saving and saving.speed is not None else NONE,
+        parity=snr(parity) if parity else NONE,
+        agreement=agreement(parity) if parity else NONE,
+        verdict=case.verdict,
+    )
+
+
+def snr(parity: ParityResult) -> str:
+    """`41 dB`, "exact" for bit-equal outputs, "NaN"."""
+    if parity.nan_frames:
+        return "NaN"
+    if parity.snr_db is None:
+        return "exact" if parity.max_abs_error == 0 else "?"
+    return f"{parity.snr_db:.0f} dB"
+
+
+def agreement(parity: ParityResult) -> str:
+    """The share of equal decisions; `-` where the model decides nothing."""
+    # A share just below 100 % is not shown as 100 %.
+    share = parity.decision_agreement
+    return NONE if share is None else f"{share:.0%}" if share == 1 else f"{min(share, 0.999):.1%}"

@@ -1,0 +1,137 @@
+"""What stands under the table: verdicts explained, warnings, conditions, the end. Plain text, no layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtfleet.records import GRAVEST_FIRST, DeviceFacts, JudgedCase, JudgedRun, RuntimeFacts, Verdict
+from rtfleet.report.rows import labels
+from rtfleet.report.words import plural, visible
+
+# Cases that a warning names by themselves; the rest are in run.json.
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Explained:
+    """Why a verdict is no plain PASS, and what would settle it; once for all cases that it holds for."""
+
+    verdict: Verdict
+    cases: tuple[str, ...]
+    text: str
+    hint: str
+    limit: str
+
+
+@dataclass(frozen=True)
+class Warned:
+    """A warning. `texts` is what was seen -> the cases that it was seen in."""
+
+    code: str
+    texts: tuple[tuple[str, tuple[str, ...]], ...]
+    more: int
+    hint: str
+
+
+def explanations(judged: JudgedRun) -> tuple[Explained, ...]:
+    """The gravest first."""
+    named = labels(judged)
+    found: dict[Explained, list[str]] = {}
+    for case in judged.cases:
+        for explained in _explained(case):
+            found.setdefault(explained, []).append(named[case.result.case.id])
+    return tuple(
+        Explained(one.verdict, tuple(cases), one.text, one.hint, one.limit)
+        for one, cases in sorted(found.items(), key=lambda item: GRAVEST_FIRST.index(item[0].verdict))
+    )
+
+
+def _explained(case: JudgedCase) -> Iterable[Explained]:
+    open_checks = [check for check in case.checks if check.verdict != "PASS"]
+    if case.verdict != "ERROR" and open_checks:
+        for check in open_checks:
+            text = visible(f"{check.metric}: {check.reason}")
+            yield Explained(check.verdict, (), text, "", visible(f"limit {check.limit:g}, {check.where}"))
+    elif case.reason or case.verdict != "PASS":
+        error = case.result.error
+        yield Explained(case.verdict, (), visible(case.reason), visible(error.hint) if error else "", "")
+
+
+def warnings(judged: JudgedRun) -> tuple[Warned, ...]:
+    """One a code, in the order in which they came up."""
+    named = labels(judged)
+    texts: dict[str, dict[str, list[str]]] = {}
+    hints: dict[str, str] = {}
+    for case in judged.cases:
+        for warning in case.warnings:
+            seen = texts.setdefault(warning.code, {})
+            seen.setdefault(visible(warning.text), []).append(named[case.result.case.id])
+            hints.setdefault(warning.code, visible(warning.hint))
+    return tuple(
+        Warned(
+            visible(code),
+            tuple((text, tuple(cases)) for text, cases in list(seen.items())[:_NAMED]),
+            max(0, len(seen) - _NAMED),
+            hints[code],
+        )
+        for code, seen in texts.items()
+    )
+
+
+def conditions(judged: JudgedRun, folder: Path | None) -> tuple[tuple[str, str], ...]:
+    """Under which the numbers hold: name -> text."""
+    run = judged.run
+    found = [(facts.alias, _device(facts, _runtimes(judged, facts.alias))) for facts in run.devices]
+    settings = f"{plural(run.settings.launches, 'launch')} a case, {100 * run.settings.confidence:g} % confidence"
+    found.append(("measured", settings + _trust(judged)))
+    if any(case.result.case.scenario == "paced" for case in judged.cases):
+        found.append(("response", "a frame's lateness + its latency; what a paced stream is judged by"))
+    limits = dict.fromkeys(
+        f"{check.metric} {check.limit:g} ({check.where})" for case in judged.cases for check in case.checks
+    )
+    if limits:
+        found.append(("limits", "; ".join(limits)))
+    if folder:
+        found.append(("kept in", str(folder)))
+    return tuple((visible(name), visible(text)) for name, text in found)
+
+
+def _device(facts: DeviceFacts, runtimes: Iterable[RuntimeFacts]) -> str:
+    said = [facts.model, f"{facts.os} {facts.os_version}", facts.soc, facts.arch, plural(facts.cores, "core")]
+    said += [f"profile {facts.profile}"] if facts.profile else []
+    said += [f"{runtime.name} {runtime.version} ({runtime.library_sha256[:8]})" for runtime in runtimes]
+    return ", ".join(part for part in said if part.strip())
+
+
+def _runtimes(judged: JudgedRun, device: str) -> Iterable[RuntimeFacts]:
+    """Those that were used, as each launch told."""
+    launches = [launch for one in judged.cases if one.result.case.device == device for launch in one.result.launches]
+    used = [launch.runtime for launch in launches if launch.runtime]
+    return {(runtime.name, runtime.version, runtime.library_sha256): runtime for runtime in used}.values()
+
+
+def _trust(judged: JudgedRun) -> str:
+    """What a PASS takes for granted."""
+    passed = [check for case in judged.cases for check in case.checks if check.verdict == "PASS"]
+    clusters = dict.fromkeys(
+        f"{check.assumed_cluster:.1f} ({'seen' if check.cluster_measured else 'assumed'})"
+        for check in passed
+        if check.assumed_cluster is not None
+    )
+    said = f"; late frames in clusters of {', '.join(clusters)}" if clusters else ""
+    promised = dict.fromkeys(
+        f"{100 * one.launch_confidence:.3g} %" for one in passed if one.launch_confidence is not None
+    )
+    return said + (f"; a further launch holds with {', '.join(promised)}" if promised else "")
+
+
+def ending(judged: JudgedRun) -> str:
+    """The run's verdict in one line."""
+    verdicts = [case.verdict for case in judged.cases]
+    counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in GRAVEST_FIRST if verdict in verdicts)
+    said = f"{counted or 'nothing was measured'}; exit code {judged.exit_code}"
+    if judged.run.interrupted:
+        return f"{said}; interrupted, what was measured is kept"
+    return said if judged.run.finished else f"{said}; the run did not come to its end, what was measured is kept"

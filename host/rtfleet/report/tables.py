@@ -1,0 +1,88 @@
+"""The tables of `rtfleet devices`, `doctor`, `models` and `export`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rtfleet.delivery import Delivered
+from rtfleet.doctor import Finding
+from rtfleet.models.stock import InStock
+from rtfleet.report.console import STYLES
+from rtfleet.report.rows import NONE, agreement, snr
+from rtfleet.report.words import significant, visible
+from rtfleet.survey import Answer
+
+GB = 1_000_000_000
+_STYLES = {"ok": "green", "warn": "yellow", "bad": "red"}
+
+
+def devices(answers: Sequence[Answer]) -> Table:
+    """One row a device. Texts of devices are shown as they are, never as markup."""
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for heading in ("device", "state", "what it is", "profile", "runtimes"):
+        table.add_column(heading, overflow="fold")
+    for answer in answers:
+        if answer.facts is None:
+            words = f"{answer.error.text} ({answer.error.hint})" if answer.error else ""
+            table.add_row(Text(answer.device.name), Text("no answer", "red"), Text(words), "", "")
+            continue
+        facts = answer.facts
+        state = Text(f"leased by {facts.lease_holder}", "yellow") if facts.lease_holder else Text("free", "green")
+        size = f"{facts.cores} cores, {facts.memory_bytes / GB:.1f} GB"
+        what = ", ".join(filter(None, (facts.model, f"{facts.os} {facts.os_version}", facts.soc, size)))
+        runtimes = ", ".join(f"{runtime.name} {runtime.version}" for runtime in facts.runtimes if not runtime.error)
+        table.add_row(Text(facts.alias), state, Text(what), Text(facts.profile), Text(runtimes or "none"))
+    return table
+
+
+def findings(found: Sequence[Finding]) -> Table:
+    """One row a finding, its hint below it."""
+    table = Table(box=None, pad_edge=False, show_edge=False, show_header=False)
+    for finding in found:
+        words = Text(finding.text)
+        if finding.hint:
+            words.append(f"\nhint: {finding.hint}", "italic")
+        table.add_row(Text(finding.state, _STYLES[finding.state]), Text(finding.subject), words)
+    return table
+
+
+def models(found: Sequence[InStock]) -> Table:
+    """The zoo: one row a model."""
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for heading in ("model", "task", "here", "licence", "what it is"):
+        table.add_column(heading, no_wrap=heading != "what it is", overflow="fold")
+    for one in found:
+        model = one.model
+        here = Text("yes", "green") if one.here else Text("models fetch", "yellow")
+        packages = ", ".join(map(str, one.packages))
+        what = model.description + (f" ({packages})" if packages else "")
+        table.add_row(Text(model.name, "bold"), Text(model.task), here, Text(model.licence), Text(what))
+    return table
+
+
+def delivered(found: Sequence[Delivered]) -> Iterator[RenderableType]:
+    """One row a variant, then why something is not as it should be, then where the files lie."""
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for heading in ("variant", "size MB", "seconds", "parity SNR", "agree", "verdict"):
+        table.add_column(heading, justify="left" if heading in ("variant", "verdict") else "right")
+    for one in found:
+        size = significant(one.artifact.size_bytes / 1e6) if one.artifact else NONE
+        parity = (snr(one.parity), agreement(one.parity)) if one.parity else (NONE, NONE)
+        verdict = Text(one.verdict, STYLES[one.verdict])
+        table.add_row(Text(one.variant), size, f"{one.seconds:.1f}", *parity, verdict)
+    yield table
+    for one in found:
+        if one.error:
+            yield Text(visible(f"\n{one.variant}: {one.error.text}"))
+            if one.error.hint:
+                yield Text(visible(f"  hint: {one.error.hint}"), "italic")
+        for check in one.checks:
+            if check.verdict != "PASS":
+                yield Text(visible(f"\n{one.variant}: {check.metric}: {check.reason}"))
+    folders = [one.folder for one in found if one.folder]
+    if folders:
+        yield Text(f"\nkept in {folders[0].parent}")

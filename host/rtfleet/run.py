@@ -1,0 +1,82 @@
+"""One run from beginning to end: a run directory, the campaign, its verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import secrets
+import tempfile
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rtfleet import budget, campaign, events, run_file
+from rtfleet.export.job import Exports
+from rtfleet.plan import Plan
+from rtfleet.records import JudgedRun, Run
+from rtfleet.version import VERSION
+
+
+def new_run_id() -> str:
+    """Sorts by time and is unique: 20261124-143005-5f3a."""
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def conduct(order: campaign.Order, out: Path, tell: campaign.Tell) -> tuple[JudgedRun, Path]:
+    """Measure and judge; the judged run and its directory. Ctrl-C ends it early and keeps what was measured.
+
+    Raises:
+        RtfleetError: nothing could be measured. What was measured before stays in the run directory.
+    """
+    folder = out / order.run_id
+    interrupted = False
+    with run_file.Journal.create(folder, _skeleton(order)) as journal:
+        try:
+            asyncio.run(_campaign(order, folder, journal, tell))
+        except KeyboardInterrupt:
+            interrupted = True
+        except ExceptionGroup as group:
+            # A task group raises its members together; the first is the cause, the others followed from it.
+            raise _first(group) from group
+        finally:
+            journal.end(interrupted)
+        tell(events.Ended(interrupted))
+    judged = budget.judge(run_file.read(folder))
+    run_file.write(judged, folder)
+    return (replace(judged, exit_code=130) if interrupted else judged), folder
+
+
+def plan(order: campaign.Order, tell: campaign.Tell) -> Plan:
+    """What `conduct` would measure and how long it would take. Leaves no run directory."""
+
+    async def made(folder: Path) -> Plan:
+        with run_file.Journal.create(folder, _skeleton(order)) as journal:
+            async with Exports(order.cache, folder) as exports:
+                return await campaign.plan_campaign(order, exports, journal, tell)
+
+    with tempfile.TemporaryDirectory(prefix="rtfleet-plan-") as folder:
+        return asyncio.run(made(Path(folder) / order.run_id))
+
+
+async def _campaign(order: campaign.Order, folder: Path, journal: run_file.Journal, tell: campaign.Tell) -> None:
+    async with Exports(order.cache, folder) as exports:
+        await campaign.run_campaign(order, exports, journal, tell)
+
+
+def _first(group: ExceptionGroup[Exception]) -> Exception:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, ExceptionGroup) else first
+
+
+def _skeleton(order: campaign.Order) -> Run:
+    return Run(
+        id=order.run_id,
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        rtfleet_version=VERSION,
+        host={"platform": platform.platform(), "python": platform.python_version(), "cores": os.cpu_count() or 0},
+        settings=order.suite.settings.run,
+        devices=(),
+        results=(),
+        finished=False,
+    )

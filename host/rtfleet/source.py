@@ -1,0 +1,186 @@
+"""Where a model comes from: a name of the zoo, a function of the user's, or a file.
+
+`resolve` looks without running anything of the user's; `build` runs it, and belongs into the export subprocess.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from rtfleet.errors import UsageError
+from rtfleet.guess import describe as from_file
+from rtfleet.model import TASKS, SpeechModel
+from rtfleet.models import ZOO
+from rtfleet.suite import ModelEntry
+from rtfleet.users_code import blame, code_of, import_from, names_defined, names_in, near, needed_arguments
+
+__all__ = ["FORMATS", "Kind", "Source", "build", "checked", "format_of", "from_file", "resolve"]
+
+Kind: TypeAlias = Literal["zoo", "function", "file"]
+
+FORMATS = {".onnx": "onnx", ".ort": "onnx", ".tflite": "tflite", ".fake.json": "fake"}
+"""Suffix of a ready file -> format of its variants."""
+
+_EXAMPLE = "write a function that returns a rtfleet.SpeechModel and name it: luna.py:hey_luna"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from; what it is was not looked at yet.
+
+    Attributes:
+        text: As written in the suite or on the command line.
+        module: Dotted name to import; "" for a file.
+        function: Of that module, without arguments, returns a `SpeechModel`; "" for a file.
+        path: The model's file, or the .py file of `file.py:function`; None for an importable module.
+    """
+
+    kind: Kind
+    text: str
+    module: str = ""
+    function: str = ""
+    path: Path | None = None
+
+
+def format_of(path: Path) -> str | None:
+    """The format of a ready file by its suffix ("onnx", "tflite", "fake"); None for any other file."""
+    return next((format for suffix, format in FORMATS.items() if path.name.lower().endswith(suffix)), None)
+
+
+def resolve(entry: ModelEntry) -> Source:
+    """What `entry.source` names. Nothing of the user's is imported.
+
+    Raises:
+        UsageError: no such zoo name, file, module or function, with those that are there; or a description beside
+            a model that describes itself.
+    """
+    text = entry.source
+    if text in ZOO:
+        source = Source("zoo", text, ZOO[text].module, ZOO[text].function)
+    elif ":" in text and format_of(Path(text)) is None:
+        source = _function(text, entry.folder)
+    elif format_of(Path(text)) or "/" in text or "\\" in text or (entry.folder / text).exists():
+        source = _file(text, entry.folder)
+    else:
+        raise _unknown(text)
+    if source.kind != "file":
+        _refuse_description(entry, source)
+    return source
+
+
+def build(source: Source, folder: Path) -> SpeechModel:
+    """Run the function that makes the model. `folder` comes first on sys.path, and stays there.
+
+    Raises:
+        UsageError: what the user's code raised, with its own last line; or a result that is no sound `SpeechModel`.
+    """
+    try:
+        function = getattr(import_from(folder, source.module, source.path), source.function)
+        if needed := needed_arguments(function):
+            raise UsageError(f"{source.text}: {source.function}({', '.join(needed)}) must take no arguments")
+        model = function()
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise blame(error, source.text, folder, source.path) from error
+    return checked(model, source.text, folder)
+
+
+def checked(model: object, said: str, folder: Path) -> SpeechModel:
+    """`model` if it can be worked with.
+
+    Raises:
+        UsageError: not a `SpeechModel`, or one that contradicts itself.
+    """
+    if not isinstance(model, SpeechModel):
+        raise UsageError(f"{said} returned {_a(model)}, not a rtfleet.SpeechModel", "wrap it: SpeechModel(source=…, …)")
+    wrong = ""
+    if model.task not in TASKS:
+        wrong = f"task '{model.task}' is none of {', '.join(TASKS)}"
+    elif not model.inputs:
+        wrong = "no inputs"
+    elif not model.outputs:
+        wrong = "no outputs"
+    elif model.sample_rate_hz <= 0 or (model.hop_ms is not None and model.hop_ms <= 0):
+        wrong = "the sample rate and the hop must be above 0"
+    for name, item in model.inputs.items():
+        if any(dim < 1 for dim in item.dims):
+            wrong = wrong or f"input '{name}' has the unknown dims {list(item.dims)}: give typical=(…), what to measure"
+        elif len(item.dims) != len(item.shape):
+            wrong = wrong or f"input '{name}': typical {list(item.dims)} has another rank than {list(item.shape)}"
+    names = [*model.inputs, *(state.input for state in model.states)]
+    outputs = [*model.outputs, *(state.output for state in model.states)]
+    if twice := next((name for these in (names, outputs) for name in these if these.count(name) > 1), ""):
+        wrong = wrong or f"'{twice}' is named twice"
+    if wrong:
+        raise UsageError(f"{said}: {wrong}")
+    path = Path(model.source) if isinstance(model.source, (str, Path)) else None
+    if path is not None and not (folder / path).exists():
+        raise UsageError(f"{said}: its source {path} is not there", "relative paths start at the suite's folder")
+    return model
+
+
+# ---- what was named ------------------------------------------------------------------------------------------------
+
+
+def _function(text: str, folder: Path) -> Source:
+    place, _, function = text.rpartition(":")
+    if place.endswith(".py"):
+        path = folder / place
+        if not path.is_file():
+            raise UsageError(f"{text}: there is no {path}", near(place, names_in(path.parent, (".py",))))
+        source, code = Source("function", text, path.stem, function, path), path
+    else:
+        found = code_of(place, folder)
+        if isinstance(found, str):
+            raise UsageError(f"{text}: {found}", "write module:function, or file.py:function for a file that is here")
+        source, code = Source("function", text, place, function), found
+    if not function.isidentifier():
+        raise UsageError(f"{text}: '{function}' is no function's name", _EXAMPLE)
+    names = names_defined(code, text)
+    if names is not None and function not in names[0]:
+        has = f"it has {', '.join(names[1])}" if names[1] else "it has no functions"
+        raise UsageError(f"{text}: there is no '{function}' in {code.name}; {has}", near(function, names[1]))
+    return source
+
+
+def _file(text: str, folder: Path) -> Source:
+    path = folder / text
+    if not path.exists():
+        siblings = names_in(path.parent, tuple(FORMATS))
+        raise UsageError(f"{text}: there is no {path}", near(path.name, siblings))
+    if path.suffix == ".py":
+        functions = (names_defined(path, text) or ((), ()))[1]
+        said = ", ".join(f"{text}:{name}" for name in functions) or _EXAMPLE
+        raise UsageError(f"{text}: which function of it returns the model?", f"say {said}")
+    if format_of(path) is None:
+        raise UsageError(f"{text}: a file must be one of {', '.join(FORMATS)}", _EXAMPLE)
+    if not path.is_file():
+        raise UsageError(f"{text}: {path} is not a file")
+    return Source("file", text, path=path)
+
+
+def _unknown(text: str) -> UsageError:
+    meant = near(text, list(ZOO))
+    hint = f"the zoo has {', '.join(ZOO)}; or name a file (.onnx, .ort, .tflite) or a function (luna.py:hey_luna)"
+    return UsageError(f"no model is called '{text}'", f"{meant} {hint}" if meant else hint)
+
+
+def _refuse_description(entry: ModelEntry, source: Source) -> None:
+    given = [
+        item.name
+        for item in fields(entry)
+        if item.name in ("task", "hop_ms", "hop_samples", "sample_rate_hz", "threshold", "inputs", "states", "outputs")
+        and getattr(entry, item.name) not in (None, {}, ())
+    ]
+    if given:
+        raise UsageError(
+            f"{entry.where or source.text}: '{given[0]}' is for a model that is a file; {source.text} says it itself",
+            "leave it out, or change the function",
+        )
+
+
+def _a(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,37 @@
+"""What the fleet's devices say of themselves, without taking a lease."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rtfleet import profile, transports
+from rtfleet.client import AgentClient
+from rtfleet.errors import DeviceError
+from rtfleet.fleet import Device
+from rtfleet.records import DeviceFacts
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One device's answer: its facts, or why there are none."""
+
+    device: Device
+    facts: DeviceFacts | None
+    error: DeviceError | None = None
+
+
+async def survey(devices: Sequence[Device], cache: Path, profiles: Path | None) -> list[Answer]:
+    """Ask all devices at once."""
+    return list(await asyncio.gather(*(_ask(device, cache, profiles) for device in devices)))
+
+
+async def _ask(device: Device, cache: Path, profiles: Path | None) -> Answer:
+    try:
+        async with transports.connect(device, cache) as link, AgentClient(link, device.name) as client:
+            facts = await client.describe(is_host=link.is_host)
+    except DeviceError as error:
+        return Answer(device, None, error)
+    return Answer(device, replace(facts, profile=profile.match(facts, profiles, device.profile).name))

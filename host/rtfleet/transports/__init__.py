@@ -1,0 +1,41 @@
+"""Ways to a device. Each is a context that yields a `Link`; leaving it leaves nothing running that was not before."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtfleet.errors import DeviceError
+from rtfleet.fleet import Device
+
+
+@dataclass(frozen=True, repr=False)
+class Link:
+    """Where an agent listens and how to be let in. The token never enters a log: it has no repr.
+
+    Attributes:
+        is_host: The device is the machine that this process runs on: nothing else may run while a block is timed.
+    """
+
+    address: str
+    token: str
+    is_host: bool = False
+
+
+def connect(device: Device, cache: Path) -> AbstractAsyncContextManager[Link]:
+    """The way to a device that its `connect` names.
+
+    Raises (on entering):
+        DeviceError: there is no such way in this version, or the device did not let us in.
+    """
+    from rtfleet.transports import local
+
+    way, _, rest = device.connect.partition(":")
+    if way == "local":
+        return local.connect(device.name, local.store_of(cache, rest), rest)
+    raise DeviceError(
+        f'device \'{device.name}\': this version reaches devices by connect = "local" only, not by "{device.connect}"',
+        "start rtfleet on the device itself",
+        retryable=False,
+    )

@@ -1,0 +1,60 @@
+"""Parity of an artifact on an agent: a launch that returns the outputs, held against the original model's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rtfleet import feeds, launch_log, parity, plan
+from rtfleet.artifact import Artifact
+from rtfleet.client import AgentClient
+from rtfleet.model import Array
+from rtfleet.records import Case, CaseError, ParityResult, RunSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Outputs:
+    """What one agent gave for all frames of the feeds: name -> [frames, *dims]. `optimized`: by the runtime."""
+
+    columns: Mapping[str, Array]
+    optimized: bool
+
+
+async def outputs_of(
+    client: AgentClient, case: Case, artifact: Artifact, settings: RunSettings, *, optimize: bool
+) -> Outputs | CaseError:
+    """Run the artifact over its feeds once; its files must be on the agent. Raises DeviceError."""
+    asked = plan.order_of(case, artifact, settings, "PARITY", optimize=optimize)
+    told = [event async for event in client.launch(asked)]
+    await client.acknowledge(asked.launch_id)
+    failed = next((event for event in told if isinstance(event, launch_log.Failed)), None)
+    return launch_log.error_of(failed) if failed else Outputs(launch_log.outputs_of(told), optimize)
+
+
+def against_original(artifact: Artifact, found: Outputs, on_host: Outputs | None = None) -> ParityResult | None:
+    """How far `found` is from the original model's outputs; None where there is no original to compare with.
+
+    The original of a file that is used as it came is that file itself on the host, the runtime's optimizer off.
+    """
+    if artifact.reference is not None:
+        assert artifact.reference.location is not None
+        return _compare(artifact, feeds.load(artifact.reference.location), found, "the original model")
+    if on_host is None:
+        return None
+    return _compare(artifact, on_host.columns, found, "the same file with the runtime's optimizer off")
+
+
+def _compare(artifact: Artifact, reference: Mapping[str, Array], found: Outputs, against: str) -> ParityResult:
+    tensors = {tensor.name: tensor for graph in artifact.graphs for tensor in graph.outputs}
+    scales = {
+        name: (tensor.scale, tensor.zero_point or 0) for name, tensor in tensors.items() if tensor.scale is not None
+    }
+    return parity.compare(
+        reference,
+        found.columns,
+        score=next(iter(reference), None),
+        threshold=artifact.threshold,
+        scales=scales,
+        against=against,
+        optimized=found.optimized,
+    )

@@ -1,0 +1,72 @@
+"""Flags of the command line mean what they say, and say what is wrong with them."""
+
+from __future__ import annotations
+
+import pytest
+
+from rtfleet.cli import options
+from rtfleet.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("x=1x576", (1, 576)), ("x=[576]", (576,)), ("x=16000", 16_000), ("x=0.5", 0.5), ("x=true", True)],
+)
+def test_an_input_is_a_shape_or_a_constant(text: str, value: object) -> None:
+    assert options.inputs([text]) == {"x": value}
+
+
+@pytest.mark.parametrize("text", ["x", "x=", "=3", "x=a", "x=nan", "x=1x"])
+def test_an_unreadable_input_names_the_flag(text: str) -> None:
+    with pytest.raises(UsageError, match="--input"):
+        options.inputs([text])
+
+
+def test_an_input_given_twice_is_refused() -> None:
+    with pytest.raises(UsageError, match="twice"):
+        options.inputs(["x=1", "x=2"])
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h", 3600), ("1.5m", 90)])
+def test_a_time_has_a_unit_or_is_seconds(text: str, seconds: float) -> None:
+    assert options.duration_s(text, "--timeout") == seconds
+
+
+@pytest.mark.parametrize("text", ["", "0", "m", "-3s", "3d"])
+def test_an_unreadable_time_shows_examples(text: str) -> None:
+    with pytest.raises(UsageError, match="90s, 10m or 1h"):
+        options.duration_s(text, "--timeout")
+
+
+def test_cores_are_numbers_and_ranges() -> None:
+    assert options.cpus("0,2-3") == (0, 2, 3)
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "1,"])
+def test_unreadable_cores_show_an_example(text: str) -> None:
+    with pytest.raises(UsageError, match="0,2-3"):
+        options.cpus(text)
+
+
+def test_a_budget_needs_a_known_metric() -> None:
+    assert options.budgets(["response_p99_ms=30", "parity_agreement_min=0.9"]) == {
+        "response_p99_ms": 30,
+        "parity_agreement_min": 0.9,
+    }
+    with pytest.raises(UsageError, match="unknown metric"):
+        options.budgets(["speed=3"])
+
+
+@pytest.mark.parametrize("value", [1.0, 0.2, 99.0])
+def test_a_confidence_is_a_fraction(value: float) -> None:
+    with pytest.raises(UsageError, match=r"like 0\.99"):
+        options.confidence(value)
+
+
+def test_names_of_a_closed_set_are_checked_and_listed() -> None:
+    with pytest.raises(UsageError, match="paced, burst"):
+        options.scenario("server")
+    with pytest.raises(UsageError, match="wake-word, vad"):
+        options.task("music")
+    with pytest.raises(UsageError, match="cpu, gpu, npu"):
+        options.accelerators(["tpu"])

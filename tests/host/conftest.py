@@ -1,0 +1,1 @@
+"""Its place lets the tests of every folder below import the builders beside it (`invented`, `builders`)."""

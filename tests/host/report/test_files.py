@@ -1,0 +1,62 @@
+"""The report's files."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from builders import every_verdict, journalled
+
+from rtfleet.errors import RtfleetError, UsageError
+from rtfleet.report import files
+from rtfleet.report.files import Targets
+
+
+def test_all_files_are_written(tmp_path: Path) -> None:
+    targets = Targets(*(str(tmp_path / name) for name in ("run.json", "junit.xml", "summary.md")))
+    files.check(targets)
+
+    files.write(every_verdict(), None, targets)
+
+    assert json.loads((tmp_path / "run.json").read_text(encoding="utf-8"))["verdict"] == "FAIL"
+    assert ET.parse(tmp_path / "junit.xml").getroot().tag == "testsuites"
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8").startswith("## rtfleet: FAIL")
+    assert not targets.on_stdout
+
+
+def test_a_dash_is_stdout(capsys: pytest.CaptureFixture[str]) -> None:
+    targets = Targets(json="-")
+    files.check(targets)
+
+    files.write(every_verdict(), None, targets)
+
+    assert targets.on_stdout
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 1
+
+
+@pytest.mark.parametrize(
+    ("targets", "said"),
+    [
+        (Targets(json="-", junit="-"), "--json and --junit: only one of them can go to stdout"),
+        (Targets(json="gone/run.json"), "--json gone/run.json: there is no folder"),
+        (Targets(markdown="."), "--markdown .: is a folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(targets: Targets, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        files.check(targets)
+
+    assert said in refused.value.text
+
+
+def test_a_file_that_fails_at_the_end_leaves_the_others(tmp_path: Path) -> None:
+    folder = journalled(every_verdict().run, tmp_path / "run")
+    targets = Targets(json=str(tmp_path), markdown=str(tmp_path / "summary.md"))
+
+    with pytest.raises(RtfleetError, match=r"--json .*: can't be written: Is a directory") as failed:
+        files.write(every_verdict(), folder, targets)
+
+    assert f"rtfleet show {folder}" in failed.value.hint
+    assert (tmp_path / "summary.md").exists()

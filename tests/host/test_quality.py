@@ -1,0 +1,121 @@
+"""Warnings: each once, with what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from invented import (
+    MS,
+    THREE_LAUNCHES,
+    artifact,
+    case,
+    device,
+    launch,
+    parity,
+    state,
+    with_frames,
+)
+
+from rtfleet import quality, statistics
+from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Launch, Placement, Warning
+
+QUIET = launch(1.0, burst_latency_ns=np.full(300, MS))
+BUSY = replace(state(), busy=(BusyProcess(7, "make", 1.8),))
+
+
+def told(result: CaseResult) -> dict[str, Warning]:
+    found = quality.warnings(result, statistics.summarize(result), device(), THREE_LAUNCHES)
+    codes = [warning.code for warning in found]
+    assert len(codes) == len(set(codes)), "a code twice"
+    assert all(warning.text and warning.hint for warning in found)
+    return dict(zip(codes, found, strict=True))
+
+
+def probes(run: Launch, *probe_ns: int) -> Launch:
+    """The launch with these readings of the speed probe, one before each block."""
+    blocks = tuple(replace(block, probe_before_ns=ns) for block, ns in zip(run.blocks, probe_ns, strict=True))
+    return replace(run, blocks=blocks)
+
+
+def test_a_quiet_case_has_no_warnings() -> None:
+    assert told(case(QUIET, QUIET, QUIET)) == {}
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "disturbed"),
+    [
+        ("slow-first-run", "the first inference took 20.0 ms, 20x p50", replace(QUIET, first_inference_ns=20 * MS)),
+        ("overhead", "takes 100.0 us, 10% of p50", replace(QUIET, overhead_ns=100_000)),
+        ("overhead-unknown", "not measured in every launch", replace(QUIET, overhead_ns=None)),
+        ("memory-unknown", "no VmHWM here", replace(QUIET, peak_rss_bytes=None, memory_reason="no VmHWM here")),
+        ("pacing-penalty", "paced, the model takes 10.0x", replace(QUIET, burst_latency_ns=np.full(300, MS // 10))),
+        ("long-tail", "p99 is 5.0x p50", launch(with_frames(459, {at: 5.0 for at in range(0, 459, 20)}))),
+        ("drift", "launch 1 ended 2.00x slower than it began", launch(np.repeat([1.0, 1.5, 2.0], 153))),
+        ("busy", "busy neighbours: 1.8 cores, make (pid 7) 1.8 in launch 1", replace(QUIET, device_before=BUSY)),
+        ("busy", "busy neighbours: 2.5 cores", replace(QUIET, device_after=state(others_core_share=2.5))),
+        ("fixed-clocks", "can only flatter", replace(QUIET, device_before=state(governor__cpu0="performance"))),
+        ("low-power", "the power mode low-power", replace(QUIET, device_before=state(power_mode="low-power"))),
+        ("real-time", "real-time priority (fifo)", replace(QUIET, device_before=state(scheduler="fifo"))),
+        ("fallback", "asked for gpu, ran on cpu", replace(QUIET, placement=Placement("gpu", "cpu"))),
+        ("few-frames", "100 frames in a launch say little of p99: 459 are the least", launch(np.ones(100))),
+    ],
+)
+def test_what_a_reader_must_know_is_said(code: str, text: str, disturbed: Launch) -> None:
+    assert text in told(case(disturbed, disturbed, disturbed))[code].text
+
+
+def test_stalls_are_counted_and_the_longest_named() -> None:
+    stalled = launch(with_frames(459, {100: 160.0, 200: 120.0, 300: 90.0, 400: 85.0}))
+
+    assert told(case(QUIET, stalled, QUIET))["stall"].text == (
+        "4 stalls: 160 ms at 8.0 s of launch 2, 120 ms at 16.0 s of launch 2, 90 ms at 24.0 s of launch 2"
+    )
+
+
+def test_two_speeds_of_the_machine_are_seen_by_the_probe() -> None:
+    fast, slow = 20_000, 40_000
+
+    found = told(case(probes(QUIET, fast, slow, fast, slow, fast), QUIET, QUIET))
+
+    assert "13% of the blocks" not in str(found)
+    found = told(case(*[probes(QUIET, fast, slow, fast, slow, fast)] * 3))
+    assert "over 1.3x its usual time in 40% of the blocks" in found["two-speeds"].text
+
+
+def test_launches_that_differ_are_said() -> None:
+    assert "1.50x the fastest's" in told(case(QUIET, launch(1.5), QUIET))["launches-differ"].text
+
+
+def test_repeated_and_missing_launches_are_said() -> None:
+    killed = launch(1.0, error=CaseError("KILLED", "SIGKILL"))
+
+    assert "1 launch failed and did not count: KILLED: SIGKILL" in told(case(killed, QUIET))["repeated"].text
+    assert "1 of 3 launches" in told(case(killed, QUIET))["few-launches"].text
+
+
+def test_a_suspended_launch_is_named_as_a_repeat() -> None:
+    slept = launch(1.0, blocks=(Block("PACED", 0, 459, 1, 1, 0, marks=("suspend",)),))
+
+    assert "the device was suspended" in told(case(slept, QUIET))["repeated"].text
+
+
+def test_what_a_case_is_stands_with_its_numbers() -> None:
+    odd = artifact(covers="part", synthetic=True)
+    run = launch(1.0, burst=True)
+
+    found = told(case(run, run, run, of=odd, scenario="burst"))
+
+    assert list(found) == ["part", "synthetic-input", "burst-of-a-stream"]
+
+
+def test_a_state_that_drifts_from_the_originals_is_said() -> None:
+    found = told(case(QUIET, QUIET, QUIET, parity_device=parity(drift=40.0)))
+
+    assert "end 40x further from the original" in found["state-drift"].text
+
+
+def test_a_case_that_was_not_measured_is_told_what_it_is_and_no_more() -> None:
+    assert list(told(case(of=artifact(synthetic=True)))) == ["synthetic-input"]
+    assert told(case(artifact=None)) == {}
