@@ -7,7 +7,7 @@ where, what a case's checks come to, and in which order several ends of a run co
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rtfleet import (
     betting,
@@ -18,6 +18,7 @@ from rtfleet import (
     percentile_claims,
     quality,
     statistics,
+    sustained,
 )
 from rtfleet.artifact import Artifact
 from rtfleet.metrics import METRICS, find
@@ -131,6 +132,13 @@ def judged_budgets(budgets: Sequence[Budget], artifact: Artifact) -> tuple[Budge
 def judge_case(result: CaseResult, device: DeviceFacts | None, settings: RunSettings) -> JudgedCase:
     """All that follows from a case's facts."""
     summary = statistics.summarize(result)
+    if summary is not None and sustained.is_sustained(result.case.scenario, settings):
+        launches = statistics.good_launches(result)
+        summary = replace(
+            summary,
+            retention=max((one for one in map(sustained.retention, launches) if one is not None), default=None),
+            curve_p50_ns=sustained.mean_curve_ns(launches),
+        )
     warnings = quality.warnings(result, summary, device, settings)
     error = _error(result, settings)
     if error or result.artifact is None:

@@ -29,6 +29,8 @@ RECORDS = make_converter(forbid_extra_keys=True)
 """Frozen records to JSON and back; unknown keys are refused."""
 
 Facts = TypeVar("Facts")
+_UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, BaseValidationError)
+"""What reading damaged JSON into records raises; AttributeError comes of text where cattrs expects a mapping."""
 
 
 def cache_folder() -> Path:
@@ -61,7 +63,7 @@ def load(folder: Path, facts: type[Facts]) -> Entry[Facts] | None:
         if any(file.sha256 != manifest["files"][path] for path, file in files.items()):
             return None
         return Entry(folder, files, RECORDS.structure(manifest["facts"], facts))
-    except (OSError, ValueError, KeyError, TypeError, BaseValidationError):
+    except _UNREADABLE:
         return None
 
 
@@ -107,5 +109,5 @@ def read_note(path: Path, note: type[Facts]) -> Facts | None:
     try:
         stored = json.loads(path.read_text())
         return RECORDS.structure(stored["note"], note) if stored["format"] == FORMAT else None
-    except (OSError, ValueError, KeyError, TypeError, BaseValidationError):
+    except _UNREADABLE:
         return None

@@ -251,6 +251,15 @@ class AgentClient:
         request = pb.ResumeRequest(lease_id=self.lease_id, launch_id=launch_id, after=after)
         return self._stub.Resume(request, metadata=self._metadata)
 
+    async def held_events(self, launch_id: str) -> list[log.LaunchEvent]:
+        """All events of a launch that this lease started before, to its end; [] where the agent has none of it."""
+        try:
+            return [event async for message in self._resume(launch_id, 0) if (event := _event(message)) is not None]
+        except grpc.aio.AioRpcError as error:
+            if error.code() == grpc.StatusCode.NOT_FOUND:
+                return []
+            raise self._error(error) from error
+
     async def acknowledge(self, launch_id: str) -> None:
         """Tell the agent that all events of a finished launch are safe, so that it may forget them."""
 

@@ -86,7 +86,7 @@ async def deliver(wish: Wish, tell: Callable[[events.Event], None]) -> list[Deli
         prepared = await exports.prepare(wish.entry, inspect, files_only=wish.files_only)
         for guess in prepared.guesses:
             tell(events.Guessed(wish.entry.name, guess))
-        for variant in wish.variants or plan.variants_of(wish.entry, prepared):
+        for variant in wish.variants or plan.variants_of(wish.entry, prepared.shipped):
             tell(events.Working(wish.entry.name, f"export {variant}"))
             began_s = time.monotonic()
             try:
@@ -101,12 +101,12 @@ async def deliver(wish: Wish, tell: Callable[[events.Event], None]) -> list[Deli
 
 
 def exit_code(found: Sequence[Delivered]) -> int:
-    """0 all within tolerance, 1 one out of it, else the code of the first error, 3 where parity stays open."""
+    """0 all within tolerance, 1 one out of it, else the gravest error's (2 before 4), 3 where parity stays open."""
     verdicts = {one.verdict for one in found}
     if "FAIL" in verdicts:
         return 1
-    failed = next((one.error for one in found if one.error is not None), None)
-    return failed.exit_code if failed else 3 if "INCONCLUSIVE" in verdicts else 0
+    codes = [one.error.exit_code for one in found if one.error is not None]
+    return min(codes) if codes else 3 if "INCONCLUSIVE" in verdicts else 0
 
 
 def _lay_out(artifact: Artifact, folder: Path) -> Path:
@@ -133,8 +133,8 @@ async def _checked(client: AgentClient, made: Delivered) -> Delivered:
     await client.push(artifact.needs)
     case = Case(artifact.id, artifact.model, artifact.variant, _HERE.name, "burst")
     outputs = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=False)
-    if isinstance(outputs, CaseError):
-        return replace(made, error=DeviceError(outputs.text, outputs.hint, outputs.kind))
     result = validation.against_original(artifact, outputs)
+    if isinstance(result, CaseError):
+        return replace(made, error=DeviceError(result.text, result.hint, result.kind))
     checks = tuple(parity.judge(owed, result, None) for owed in parity.default_budgets(artifact))
     return replace(made, parity=result, checks=checks)

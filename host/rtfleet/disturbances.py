@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from rtfleet import sustained
 from rtfleet.records import Case, DeviceFacts, DeviceState, Launch, Reading, RunSettings
 
 # The neighbours' share of all cores from which a FAIL is no longer the model's alone.
@@ -21,9 +22,6 @@ BUSY_SHARE = 0.25
 STEAL_SHARE = 0.01
 # A block whose probe took this many times the case's usual was run by a slower machine; single probes stray less.
 SLOW_PROBE = 1.3
-# From here on a paced run is sustained: throttling is then what it measures, not what disturbs it.
-SUSTAINED_S = 60.0
-
 # firmware_flags of a Raspberry Pi: these bits say "now", the rest "since boot".
 _THROTTLED_NOW = 0b1111
 
@@ -50,10 +48,10 @@ def of_launch(
     launch: Launch, case: Case, device: DeviceFacts | None, settings: RunSettings, usual_probe_ns: float | None = None
 ) -> tuple[Disturbance, ...]:
     """All that disturbed one launch. `usual_probe_ns` as from `usual_probe`."""
-    sustained = case.scenario == "paced" and settings.min_duration_s >= SUSTAINED_S
     cores = device.cores if device else 0
     found = [busy(launch, cores), steal(launch, cores), quota(launch, case.options.threads)]
-    if not sustained:
+    if not sustained.is_sustained(case.scenario, settings):
+        # In a sustained run throttling is what is measured, not what disturbs it.
         found += [throttled(launch), slow_machine(launch, usual_probe_ns)]
     found += [low_power(launch), fixed_clocks(launch), real_time(launch), pinned(case, device)]
     return tuple(one for one in found if one is not None)

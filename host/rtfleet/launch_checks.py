@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from rtfleet import sustained
 from rtfleet.artifact import Artifact
 from rtfleet.disturbances import excuse, flattering, slowing
 from rtfleet.metrics import find
@@ -16,6 +17,7 @@ _OF_LAUNCH: Mapping[str, Callable[[Launch], float | None]] = {
     "load": lambda launch: None if launch.load_ns is None else launch.load_ns / 1e6,
     "first_inference": lambda launch: None if launch.first_inference_ns is None else launch.first_inference_ns / 1e6,
     "memory": lambda launch: _grown_mb(launch),
+    "retention": sustained.retention,
 }
 
 
@@ -98,5 +100,7 @@ def _open(budget: Budget, reason: str) -> Check:
 def _why_unknown(of: str, launches: Sequence[Launch]) -> str:
     if not launches:
         return "no launch was measured: measure again"
+    if of == "retention":
+        return "the launches are too short for a curve: measure longer (--duration 10m)"
     reason = next((launch.memory_reason for launch in launches if launch.memory_reason), "") if of == "memory" else ""
     return reason or "the agent reported no figure"

@@ -48,6 +48,7 @@ def _all() -> tuple[Metric, ...]:
         Metric("load_ms", "load", "worst"),
         Metric("first_inference_ms", "first_inference", "worst"),
         Metric("peak_memory_mb", "memory", "worst"),
+        Metric("retention", "retention", "worst"),
         Metric("size_mb", "size", "exact"),
         Metric("parity_snr_db", "parity_snr", "exact", floor=True),
         Metric("parity_agreement", "parity_agreement", "exact", floor=True),

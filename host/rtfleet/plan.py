@@ -5,14 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from rtfleet import budget
-from rtfleet.artifact import Artifact, PreparedModel
+from rtfleet import budget, source
+from rtfleet.artifact import Artifact
 from rtfleet.client import LaunchOrder
 from rtfleet.fleet import Device
+from rtfleet.order import BASELINE
 from rtfleet.records import Case, Kind, Options, RunSettings, Scenario
-from rtfleet.suite import ModelEntry, Settings, Suite
+from rtfleet.suite import ModelEntry, Settings
 
 DEFAULT_VARIANTS = ("onnx-fp32", "onnx-int8-static", "tflite-fp32", "tflite-int8-static")
 
@@ -32,7 +33,15 @@ PARITY_S = 6.0
 # What a model's hop is taken for until it is known: those of the zoo are 20 to 80 ms.
 TYPICAL_HOP_NS = 25_000_000
 
-T = TypeVar("T")
+
+class HasCase(Protocol):
+    """Whatever carries a case."""
+
+    @property
+    def case(self) -> Case: ...
+
+
+C = TypeVar("C", bound=HasCase)
 
 
 @dataclass(frozen=True)
@@ -68,25 +77,27 @@ def planned(case: Case, hop_ns: int | None, settings: RunSettings) -> PlannedCas
     return PlannedCase(case.id, settings.launches, settings.launches * launch_s + PARITY_S)
 
 
-def foreseen(suite: Suite, only: Sequence[str], devices: Sequence[Device]) -> list[PlannedCase]:
-    """The cases of a suite before any of its models was built, so that their hops are not known yet."""
+def foreseen(
+    models: Sequence[ModelEntry], settings: Settings, only: Sequence[str], devices: Sequence[Device]
+) -> list[PlannedCase]:
+    """The cases before any of the models was built, so that their hops are not known yet."""
     return [
-        planned(case, TYPICAL_HOP_NS, suite.settings.run)
-        for entry in suite.models
+        planned(case, TYPICAL_HOP_NS, settings.run)
+        for entry in models
         for device in devices
-        for variant in variants_of(entry, None, only)
-        for case in cases_of(entry, suite.settings, variant, 1, device)
+        for variant in variants_of(entry, _shipped_by_name(entry), only)
+        for case in cases_of(entry, settings, variant, 1, device)
     ]
 
 
-def variants_of(entry: ModelEntry, prepared: PreparedModel | None, only: Sequence[str] = ()) -> tuple[str, ...]:
+def _shipped_by_name(entry: ModelEntry) -> tuple[str, ...]:
+    format = source.ready_format(entry.source)
+    return (f"{format}-shipped",) if format else ()
+
+
+def variants_of(entry: ModelEntry, shipped: tuple[str, ...], only: Sequence[str] = ()) -> tuple[str, ...]:
     """The variants to measure: as the suite says, else the shipped file, else fp32 and int8-static of each format."""
-    if entry.variants:
-        wanted = entry.variants
-    elif prepared is not None and prepared.shipped:
-        wanted = prepared.shipped
-    else:
-        wanted = DEFAULT_VARIANTS
+    wanted = entry.variants or shipped or DEFAULT_VARIANTS
     return tuple(variant for variant in wanted if not only or variant in only)
 
 
@@ -116,10 +127,17 @@ def cases_of(
     )
 
 
-def round_order(cases: Sequence[T], round_: int) -> list[T]:
-    """The order of one round: each begins one case later, so that no case always follows the same one."""
-    start = (round_ - 1) % len(cases) if cases else 0
-    return [*cases[start:], *cases[:start]]
+def round_order(cases: Sequence[C], round_: int, *, paired: bool) -> list[C]:
+    """The order of one round.
+
+    Each round begins one case later, so that no case always follows the same one. Cases that are compared stand beside
+    their baseline, and change places with it every round (ABBA), so that a slow drift falls on both alike.
+    """
+    if not paired:
+        start = (round_ - 1) % len(cases) if cases else 0
+        return [*cases[start:], *cases[:start]]
+    ordered = sorted(cases, key=lambda one: (one.case.id.removeprefix(BASELINE), one.case.id.startswith(BASELINE)))
+    return ordered if round_ % 2 else ordered[::-1]
 
 
 def order_of(

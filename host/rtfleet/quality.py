@@ -51,6 +51,7 @@ def _all(
     if summary is None:
         return
     launches = statistics.good_launches(result)
+    yield from _stopped(launches)
     yield from _disturbed(result, launches, device, settings)
     yield from _placement(launches)
     yield from _numbers(result, summary, settings)
@@ -84,12 +85,23 @@ def _repeats(result: CaseResult) -> Iterator[Warning]:
         )
 
 
+def _stopped(launches: Sequence[Launch]) -> Iterator[Warning]:
+    for at, launch in enumerate(launches):
+        if launch.stopped:
+            yield Warning(
+                "stopped",
+                f"launch {at + 1} was ended after {launch.latency_ns.size:,} frames: {launch.stopped}",
+                "let the device cool down, or plug it in, and go on with --resume",
+            )
+
+
 def _drifting_state(result: CaseResult) -> Iterator[Warning]:
     found = result.parity_device
     if found is not None and found.drift is not None and found.drift > parity.DRIFT:
         yield Warning(
             "state-drift",
-            f"the outputs end {found.drift:.0f}x further from the original than they begin: errors add up in the state",
+            f"towards the end of a stream the outputs are {found.drift:.0f}x further from the original than in its "
+            "middle: errors add up in the state",
             "keep the state in floating point, or reset it from time to time; a longer stream will be worse",
         )
 
@@ -111,11 +123,12 @@ def _of(disturbance: Disturbance, at: int) -> Warning:
 def _placement(launches: Sequence[Launch]) -> Iterator[Warning]:
     for launch in launches:
         placement = launch.placement
-        if placement is not None and placement.asked != placement.ran:
+        # `ran` is in the runtime's own words (CPUExecutionProvider, XNNPACK): only the share tells of a fall-back.
+        if placement is not None and (share := placement.accelerated_share) is not None and share < 1:
             yield Warning(
                 "fallback",
-                f"asked for {placement.asked}, ran on {placement.ran}",
-                "; ".join(placement.notes) or "leave allow_fallback out to make this an error",
+                f"asked for {placement.asked}, ran on {placement.ran} ({share:.0%} of the nodes as asked)",
+                "leave allow_fallback out to make this an error",
             )
 
 

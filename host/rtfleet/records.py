@@ -188,6 +188,7 @@ class Launch:
         lateness_ns: int64 [n] when paced, else empty. Response is lateness + latency.
         burst_latency_ns: int64 of the one burst phase that ends a paced launch; empty in a burst.
         overhead_ns: p50 of the same loop around a one-op model with as many inputs and outputs.
+        stopped: Why it was ended before it had its frames (heat, battery); "" where it was not.
         error: None for a good launch.
     """
 
@@ -215,6 +216,7 @@ class Launch:
     memory_reason: str = ""
     device_before: DeviceState | None = None
     device_after: DeviceState | None = None
+    stopped: str = ""
     error: CaseError | None = None
     stderr_tail: str = ""
 
@@ -235,7 +237,7 @@ class ParityResult:
             `max_abs_error` is 0, else unknown.
         decision_agreement: Fraction of frames whose decision (score >= threshold) is the original's; None where the
             model decides nothing.
-        drift: Max abs error in the last tenth of the frames over that in the first tenth; None where either is 0.
+        drift: RMS error in the last third of the streams over that in their middle third; None where either is 0.
         optimized: The runtime's graph optimizer was on.
     """
 
@@ -276,6 +278,8 @@ class RunSettings:
         frames: Least frames of a launch; None: 1301 in a burst and at hops <= 20 ms, 662 else.
         min_duration_s: Least time of a launch's blocks.
         timeout_s: Longest time of one launch; None: three times its estimate and a minute.
+        tolerance: A candidate may be slower than its baseline by this share.
+        max_temperature_c: A launch ends where any sensor shows this much; `min_battery_percent` likewise, unplugged.
     """
 
     launches: int = 3
@@ -283,6 +287,9 @@ class RunSettings:
     frames: int | None = None
     min_duration_s: float = 10.0
     timeout_s: float | None = None
+    tolerance: float = 0.1
+    max_temperature_c: float = 95.0
+    min_battery_percent: float = 15.0
 
 
 @dataclass(frozen=True)
@@ -327,6 +334,8 @@ class Summary:
         duty_cycle: Fraction of a paced stream's time spent computing: mean latency / hop.
         pacing_penalty: Paced p50 / burst p50 of the same processes.
         deadline_misses: Frames whose response was longer than the hop.
+        retention: Of a sustained run, the worst launch's: p50 of its last window / of its first.
+        curve_p50_ns: Of a sustained run: p50 window by window, the mean of the launches.
     """
 
     launches: int
@@ -342,6 +351,8 @@ class Summary:
     first_inference_ns: int | None = None
     peak_memory_bytes: int | None = None
     overhead_ns: int | None = None
+    retention: float | None = None
+    curve_p50_ns: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

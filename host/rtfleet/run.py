@@ -12,9 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from rtfleet import budget, campaign, events, run_file
+from rtfleet import order as orders
 from rtfleet.export.job import Exports
+from rtfleet.order import Order
 from rtfleet.plan import Plan
 from rtfleet.records import JudgedRun, Run
+from rtfleet.station import Tell
 from rtfleet.version import VERSION
 
 
@@ -23,31 +26,41 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def conduct(order: campaign.Order, out: Path, tell: campaign.Tell) -> tuple[JudgedRun, Path]:
+def conduct(order: Order, out: Path, tell: Tell) -> tuple[JudgedRun, Path]:
     """Measure and judge; the judged run and its directory. Ctrl-C ends it early and keeps what was measured.
 
     Raises:
         RtfleetError: nothing could be measured. What was measured before stays in the run directory.
     """
     folder = out / order.run_id
+    with run_file.Journal.create(folder, _skeleton(order), orders.to_json(order)) as journal:
+        return _conducted(order, folder, journal, tell)
+
+
+def go_on(order: Order, folder: Path, tell: Tell) -> tuple[JudgedRun, Path]:
+    """As `conduct`, in the directory of a run that began earlier. `order` as `resume.order_of` made it."""
+    with run_file.Journal.resume(folder) as journal:
+        return _conducted(order, folder, journal, tell)
+
+
+def _conducted(order: Order, folder: Path, journal: run_file.Journal, tell: Tell) -> tuple[JudgedRun, Path]:
     interrupted = False
-    with run_file.Journal.create(folder, _skeleton(order)) as journal:
-        try:
-            asyncio.run(_campaign(order, folder, journal, tell))
-        except KeyboardInterrupt:
-            interrupted = True
-        except ExceptionGroup as group:
-            # A task group raises its members together; the first is the cause, the others followed from it.
-            raise _first(group) from group
-        finally:
-            journal.end(interrupted)
-        tell(events.Ended(interrupted))
+    try:
+        asyncio.run(_campaign(order, folder, journal, tell))
+    except KeyboardInterrupt:
+        interrupted = True
+    except ExceptionGroup as group:
+        # A task group raises its members together; the first is the cause, the others followed from it.
+        raise _first(group) from group
+    finally:
+        journal.end(interrupted)
+    tell(events.Ended(interrupted))
     judged = budget.judge(run_file.read(folder))
     run_file.write(judged, folder)
     return (replace(judged, exit_code=130) if interrupted else judged), folder
 
 
-def plan(order: campaign.Order, tell: campaign.Tell) -> Plan:
+def plan(order: Order, tell: Tell) -> Plan:
     """What `conduct` would measure and how long it would take. Leaves no run directory."""
 
     async def made(folder: Path) -> Plan:
@@ -59,7 +72,7 @@ def plan(order: campaign.Order, tell: campaign.Tell) -> Plan:
         return asyncio.run(made(Path(folder) / order.run_id))
 
 
-async def _campaign(order: campaign.Order, folder: Path, journal: run_file.Journal, tell: campaign.Tell) -> None:
+async def _campaign(order: Order, folder: Path, journal: run_file.Journal, tell: Tell) -> None:
     async with Exports(order.cache, folder) as exports:
         await campaign.run_campaign(order, exports, journal, tell)
 
@@ -69,7 +82,7 @@ def _first(group: ExceptionGroup[Exception]) -> Exception:
     return _first(first) if isinstance(first, ExceptionGroup) else first
 
 
-def _skeleton(order: campaign.Order) -> Run:
+def _skeleton(order: Order) -> Run:
     return Run(
         id=order.run_id,
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),

@@ -63,8 +63,12 @@ class Journal:
         self._descriptor = descriptor
 
     @classmethod
-    def create(cls, folder: Path, run: Run) -> Journal:
-        """Begin the directory of a run of which nothing but its heading is known. Raises UsageError."""
+    def create(cls, folder: Path, run: Run, order: Json = None) -> Journal:
+        """Begin the directory of a run of which nothing but its heading is known. Raises UsageError.
+
+        Args:
+            order: What was asked for, as `order.to_json` has it; None: the run can't be resumed.
+        """
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / RAW).mkdir(mode=0o700, exist_ok=True)
@@ -82,6 +86,7 @@ class Journal:
             rtfleet_version=run.rtfleet_version,
             host=run_json.plain(dict(run.host)),
             settings=run_json.plain(run.settings),
+            order=order,
         )
         _sync_folder(folder)
         return journal
@@ -178,6 +183,17 @@ def read(path: Path) -> Run:
         return run_json.run_of(_document(path), lambda stored: _read_columns(path.parent, stored))
 
 
+def order(folder: Path) -> Json:
+    """What the run was asked for, as `Journal.create` was given it. Raises UsageError."""
+    path = folder / JOURNAL
+    if not path.is_file():
+        raise UsageError(f"{folder}: holds no journal to go on with: no {JOURNAL}")
+    kept = next(_lines(path)).get("order")
+    if kept is None:
+        raise UsageError(f"{path}: does not say what the run was asked for, so it can't be resumed", "start a new run")
+    return kept
+
+
 def unfinished(folder: Path) -> Unfinished:
     """Leases and launches that a host that starts again can ask its agents for. Raises UsageError."""
     leases: dict[str, str] = {}
@@ -238,8 +254,10 @@ def _take(line: Json, folder: Path, devices: dict[str, DeviceFacts], cases: dict
             result = run_json.record(
                 {name: line[name] for name in ("case", "artifact", "budgets", "error")}, CaseResult
             )
-            if result.case.id in cases:
-                cases[result.case.id].result = result
+            if (known := cases.get(result.case.id)) is not None:
+                known.result = replace(
+                    result, parity_host=known.result.parity_host, parity_device=known.result.parity_device
+                )
             else:
                 cases[result.case.id] = _Gathered(result)
         case "launch":

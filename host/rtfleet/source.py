@@ -16,7 +16,7 @@ from rtfleet.models import ZOO
 from rtfleet.suite import ModelEntry
 from rtfleet.users_code import blame, code_of, import_from, names_defined, names_in, near, needed_arguments
 
-__all__ = ["FORMATS", "Kind", "Source", "build", "checked", "format_of", "from_file", "resolve"]
+__all__ = ["FORMATS", "Kind", "Source", "build", "checked", "format_of", "from_file", "ready_format", "resolve"]
 
 Kind: TypeAlias = Literal["zoo", "function", "file"]
 
@@ -47,6 +47,11 @@ class Source:
 def format_of(path: Path) -> str | None:
     """The format of a ready file by its suffix ("onnx", "tflite", "fake"); None for any other file."""
     return next((format for suffix, format in FORMATS.items() if path.name.lower().endswith(suffix)), None)
+
+
+def ready_format(text: str) -> str | None:
+    """The format of a model that is a file, as far as its name tells; None for one that must be exported."""
+    return (ZOO[text].ready or None) if text in ZOO else format_of(Path(text))
 
 
 def resolve(entry: ModelEntry) -> Source:

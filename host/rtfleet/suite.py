@@ -83,6 +83,9 @@ class _RunTable:
     frames: int | None = None
     min_duration_s: float | None = None
     timeout_s: float | None = None
+    tolerance: float | None = None
+    max_temperature_c: float | None = None
+    min_battery_percent: float | None = None
     scenario: Scenario | None = None
     threads: tuple[int, ...] | None = None
     accelerators: tuple[str, ...] | None = None

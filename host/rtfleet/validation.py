@@ -31,17 +31,24 @@ async def outputs_of(
     return launch_log.error_of(failed) if failed else Outputs(launch_log.outputs_of(told), optimize)
 
 
-def against_original(artifact: Artifact, found: Outputs, on_host: Outputs | None = None) -> ParityResult | None:
-    """How far `found` is from the original model's outputs; None where there is no original to compare with.
+def against_original(
+    artifact: Artifact, found: Outputs | CaseError, on_host: Outputs | None = None
+) -> ParityResult | CaseError:
+    """How far `found` is from the original model's outputs, or why that can't be told.
 
     The original of a file that is used as it came is that file itself on the host, the runtime's optimizer off.
     """
-    if artifact.reference is not None:
-        assert artifact.reference.location is not None
-        return _compare(artifact, feeds.load(artifact.reference.location), found, "the original model")
-    if on_host is None:
-        return None
-    return _compare(artifact, on_host.columns, found, "the same file with the runtime's optimizer off")
+    if isinstance(found, CaseError):
+        return found
+    try:
+        if artifact.reference is not None:
+            assert artifact.reference.location is not None
+            return _compare(artifact, feeds.load(artifact.reference.location), found, "the original model")
+        if on_host is not None:
+            return _compare(artifact, on_host.columns, found, "the same file with the runtime's optimizer off")
+    except ValueError as error:
+        return CaseError("BAD_OUTPUT", f"parity: {error}", launch_log.HINTS["BAD_OUTPUT"])
+    return CaseError("BAD_OUTPUT", "parity: the file gave no outputs on the host to compare with")
 
 
 def _compare(artifact: Artifact, reference: Mapping[str, Array], found: Outputs, against: str) -> ParityResult:
@@ -57,4 +64,10 @@ def _compare(artifact: Artifact, reference: Mapping[str, Array], found: Outputs,
         scales=scales,
         against=against,
         optimized=found.optimized,
+        stream_starts=_stream_starts(artifact),
     )
+
+
+def _stream_starts(artifact: Artifact) -> list[int]:
+    assert artifact.feeds.location is not None
+    return [int(start) for start in feeds.load(artifact.feeds.location).get(feeds.STREAM_STARTS, (0,))]

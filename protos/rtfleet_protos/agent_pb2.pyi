@@ -313,6 +313,24 @@ class InspectReply(_message.Message):
     outputs: _containers.RepeatedCompositeFieldContainer[Tensor]
     def __init__(self, inputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[Tensor, _Mapping]]] = ...) -> None: ...
 
+class ProbeRequest(_message.Message):
+    __slots__ = ("lease_id", "cpus")
+    LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    CPUS_FIELD_NUMBER: _ClassVar[int]
+    lease_id: str
+    cpus: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, lease_id: _Optional[str] = ..., cpus: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class ProbeReply(_message.Message):
+    __slots__ = ("probe_ns", "state", "cpu")
+    PROBE_NS_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    probe_ns: int
+    state: DeviceState
+    cpu: int
+    def __init__(self, probe_ns: _Optional[int] = ..., state: _Optional[_Union[DeviceState, _Mapping]] = ..., cpu: _Optional[int] = ...) -> None: ...
+
 class FrameLoop(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
@@ -424,7 +442,7 @@ class Loaded(_message.Message):
     def __init__(self, compile_ns: _Optional[int] = ..., load_ns: _Optional[int] = ..., first_inference_ns: _Optional[int] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., runtime: _Optional[_Union[RuntimeFacts, _Mapping]] = ..., rss_before_load_bytes: _Optional[int] = ..., rss_after_load_bytes: _Optional[int] = ..., memory_reason: _Optional[str] = ...) -> None: ...
 
 class Block(_message.Message):
-    __slots__ = ("phase", "probe_before_ns", "probe_after_ns", "cpu", "started_mono_ns", "latency_ns", "lateness_ns")
+    __slots__ = ("phase", "probe_before_ns", "probe_after_ns", "cpu", "started_mono_ns", "latency_ns", "lateness_ns", "busy", "others_core_share", "marks")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     PROBE_BEFORE_NS_FIELD_NUMBER: _ClassVar[int]
     PROBE_AFTER_NS_FIELD_NUMBER: _ClassVar[int]
@@ -432,6 +450,9 @@ class Block(_message.Message):
     STARTED_MONO_NS_FIELD_NUMBER: _ClassVar[int]
     LATENCY_NS_FIELD_NUMBER: _ClassVar[int]
     LATENESS_NS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_FIELD_NUMBER: _ClassVar[int]
+    OTHERS_CORE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    MARKS_FIELD_NUMBER: _ClassVar[int]
     phase: Phase
     probe_before_ns: int
     probe_after_ns: int
@@ -439,7 +460,10 @@ class Block(_message.Message):
     started_mono_ns: int
     latency_ns: bytes
     lateness_ns: bytes
-    def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., probe_before_ns: _Optional[int] = ..., probe_after_ns: _Optional[int] = ..., cpu: _Optional[int] = ..., started_mono_ns: _Optional[int] = ..., latency_ns: _Optional[bytes] = ..., lateness_ns: _Optional[bytes] = ...) -> None: ...
+    busy: _containers.RepeatedCompositeFieldContainer[BusyProcess]
+    others_core_share: float
+    marks: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., probe_before_ns: _Optional[int] = ..., probe_after_ns: _Optional[int] = ..., cpu: _Optional[int] = ..., started_mono_ns: _Optional[int] = ..., latency_ns: _Optional[bytes] = ..., lateness_ns: _Optional[bytes] = ..., busy: _Optional[_Iterable[_Union[BusyProcess, _Mapping]]] = ..., others_core_share: _Optional[float] = ..., marks: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Reading(_message.Message):
     __slots__ = ("number", "text", "reason")
@@ -452,14 +476,16 @@ class Reading(_message.Message):
     def __init__(self, number: _Optional[float] = ..., text: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class BusyProcess(_message.Message):
-    __slots__ = ("pid", "name", "core_share")
+    __slots__ = ("pid", "name", "core_share", "core")
     PID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CORE_SHARE_FIELD_NUMBER: _ClassVar[int]
+    CORE_FIELD_NUMBER: _ClassVar[int]
     pid: int
     name: str
     core_share: float
-    def __init__(self, pid: _Optional[int] = ..., name: _Optional[str] = ..., core_share: _Optional[float] = ...) -> None: ...
+    core: int
+    def __init__(self, pid: _Optional[int] = ..., name: _Optional[str] = ..., core_share: _Optional[float] = ..., core: _Optional[int] = ...) -> None: ...
 
 class DeviceState(_message.Message):
     __slots__ = ("after", "at_mono_ns", "readings", "busy")

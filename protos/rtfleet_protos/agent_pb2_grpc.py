@@ -69,6 +69,11 @@ class AgentStub(object):
                 request_serializer=rtfleet__protos_dot_agent__pb2.InspectRequest.SerializeToString,
                 response_deserializer=rtfleet__protos_dot_agent__pb2.InspectReply.FromString,
                 _registered_method=True)
+        self.Probe = channel.unary_unary(
+                '/rtfleet.v1.Agent/Probe',
+                request_serializer=rtfleet__protos_dot_agent__pb2.ProbeRequest.SerializeToString,
+                response_deserializer=rtfleet__protos_dot_agent__pb2.ProbeReply.FromString,
+                _registered_method=True)
         self.Launch = channel.unary_stream(
                 '/rtfleet.v1.Agent/Launch',
                 request_serializer=rtfleet__protos_dot_agent__pb2.LaunchRequest.SerializeToString,
@@ -137,6 +142,13 @@ class AgentServicer(object):
 
     def Inspect(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Probe(self, request, context):
+        """How fast the device is right now, and its state; refused while a launch runs.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -210,6 +222,11 @@ def add_AgentServicer_to_server(servicer, server):
                     servicer.Inspect,
                     request_deserializer=rtfleet__protos_dot_agent__pb2.InspectRequest.FromString,
                     response_serializer=rtfleet__protos_dot_agent__pb2.InspectReply.SerializeToString,
+            ),
+            'Probe': grpc.unary_unary_rpc_method_handler(
+                    servicer.Probe,
+                    request_deserializer=rtfleet__protos_dot_agent__pb2.ProbeRequest.FromString,
+                    response_serializer=rtfleet__protos_dot_agent__pb2.ProbeReply.SerializeToString,
             ),
             'Launch': grpc.unary_stream_rpc_method_handler(
                     servicer.Launch,
@@ -426,6 +443,33 @@ class Agent(object):
             '/rtfleet.v1.Agent/Inspect',
             rtfleet__protos_dot_agent__pb2.InspectRequest.SerializeToString,
             rtfleet__protos_dot_agent__pb2.InspectReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Probe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rtfleet.v1.Agent/Probe',
+            rtfleet__protos_dot_agent__pb2.ProbeRequest.SerializeToString,
+            rtfleet__protos_dot_agent__pb2.ProbeReply.FromString,
             options,
             channel_credentials,
             insecure,

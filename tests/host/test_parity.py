@@ -95,12 +95,22 @@ def test_nan_is_counted_by_frame_and_agrees_with_nothing() -> None:
     assert found.decision_agreement == 0.98
 
 
-def test_drift_is_the_last_tenths_error_over_the_firsts() -> None:
-    error = np.linspace(0.001, 0.1, 100)[:, None]
+def test_drift_is_the_error_at_the_end_of_a_stream_over_that_in_its_middle() -> None:
+    growing = np.geomspace(1e-6, 0.1, 100)[:, None]
+    steady = np.full((100, 1), 0.01)
 
-    found = compared({"score": SCORE}, {"score": SCORE + error})
+    assert compared({"score": SCORE}, {"score": SCORE + steady}).drift == pytest.approx(1.0)
+    drift = compared({"score": SCORE}, {"score": SCORE + growing}).drift
+    assert drift is not None and drift > 10 * parity.DRIFT
 
-    assert found.drift == pytest.approx(10.0, rel=0.01)
+
+def test_an_error_that_each_stream_resets_is_no_drift() -> None:
+    """Two streams with the same error: louder speech in the second is not a state that drifts."""
+    error = np.concatenate((np.full(50, 1e-4), np.full(50, 0.05)))[:, None]
+
+    found = compared({"score": SCORE}, {"score": SCORE + error}, stream_starts=(0, 50))
+
+    assert found.drift == pytest.approx(1.0)
 
 
 def test_a_silent_original_has_no_ratio() -> None:

@@ -70,8 +70,9 @@ def main() -> None:
             traceback.print_exc()
         _say(error.text, error.hint)
         code = error.exit_code
-    except BrokenPipeError:
-        # The reader of stdout has gone (`| head`); nothing is left to tell it.
+    except (BrokenPipeError, SystemExit):
+        # The reader of stdout has gone (`| head`), which rich answers with an exit code of its own, 1; nothing is left
+        # to tell it.
         sys.stderr.close()
         code = EXIT_INTERNAL
     except Exception as error:

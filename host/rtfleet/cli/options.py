@@ -96,6 +96,17 @@ def cpus(text: str | None) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
+def tolerance(text: str | None) -> float | None:
+    """`10%` and `0.1` are 0.1. Raises UsageError."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    value = float(match[1]) / (100 if match[2] else 1) if match else math.nan
+    if not 0 <= value < 1:
+        raise UsageError(f"--tolerance {text}: expected a share like 10% or 0.1")
+    return value
+
+
 def accelerators(names: Sequence[str]) -> tuple[str, ...]:
     """Accelerators by name. Raises UsageError."""
     for name in names:
@@ -168,6 +179,27 @@ def suite_of(what: str, variants: Sequence[str], described: Description, found: 
     return found
 
 
+def baseline(what: str, candidate: Suite, described: Description, found: Suite | None) -> Suite:
+    """The models that `--against` names. One model stands for the candidate's one, whatever it is called.
+
+    Raises:
+        UsageError: no model of it can be told to be the earlier form of one of the candidate's.
+    """
+    suite = found or suite_of(what, candidate.models[0].variants, described, None)
+    if len(suite.models) == len(candidate.models) == 1:
+        entry = replace(suite.models[0], name=candidate.models[0].name)
+        return replace(suite, models=(entry if found else replace(entry, variants=candidate.models[0].variants),))
+    names = {entry.name for entry in candidate.models}
+    shared = tuple(entry for entry in suite.models if entry.name in names)
+    if not shared:
+        raise UsageError(
+            f"--against {what}: has {', '.join(entry.name for entry in suite.models)}, and the candidate has "
+            f"{', '.join(sorted(names))}",
+            "models are compared by name: give them the same in both suites, or compare two single models",
+        )
+    return replace(suite, models=shared)
+
+
 def filtered(suite: Suite, models: Sequence[str]) -> Suite:
     """Only the models named. Raises UsageError for one that the suite does not have."""
     known = [entry.name for entry in suite.models]
@@ -182,7 +214,9 @@ def settings_over(
     *,
     launches: int | None,
     confidence: float | None,
+    duration_s: float | None,
     timeout_s: float | None,
+    tolerance: float | None,
     scenario: Scenario | None,
     threads: Sequence[int],
     cpus: tuple[int, ...],
@@ -196,7 +230,9 @@ def settings_over(
             run,
             launches=launches or run.launches,
             confidence=confidence or run.confidence,
+            min_duration_s=duration_s or run.min_duration_s,
             timeout_s=timeout_s or run.timeout_s,
+            tolerance=run.tolerance if tolerance is None else tolerance,
         ),
         scenario=scenario or settings.scenario,
         threads=tuple(threads) or settings.threads,

@@ -9,15 +9,16 @@ import typer
 
 
 def run(
-    what: str = typer.Argument(
-        "quick", metavar="[quick|full|SUITE.toml|MODEL]", help="A built-in suite, a suite file, or one model."
+    what: str | None = typer.Argument(
+        None, metavar="[quick|full|SUITE.toml|MODEL]", help="A suite, built in or a file, or one model; default quick."
     ),
     device: list[str] = typer.Option([], "--device", help="Device of the fleet: NAME, label:L or auto. Repeatable."),
     fleet: Path | None = typer.Option(None, "--fleet", help="fleet.toml; default: the one here, else this machine."),
     model: list[str] = typer.Option([], "--model", help="Only these models of the suite. Repeatable."),
     variant: list[str] = typer.Option([], "--variant", help="Only these variants (onnx-fp32, ...). Repeatable."),
     scenario: str = typer.Option(None, "--scenario", help="paced or burst, for every model."),
-    launches: int = typer.Option(None, "--launches", min=1, help="Launches of each case (default 3)."),
+    launches: int = typer.Option(None, "--launches", min=1, help="Launches of each case: 3; 8 with --against."),
+    duration: str = typer.Option(None, "--duration", metavar="10m", help="Least time of a launch."),
     confidence: float = typer.Option(None, "--confidence", help="Of the verdicts (default 0.99)."),
     threads: list[int] = typer.Option([], "--threads", min=1, help="Threads of the runtime (default 1). Repeatable."),
     cpus: str = typer.Option(None, "--cpus", help="Cores to run on: 0,2-3."),
@@ -33,6 +34,11 @@ def run(
     json: str = typer.Option(None, "--json", metavar="F", help="run.json; - is stdout."),
     junit: str = typer.Option(None, "--junit", metavar="F", help="JUnit XML; - is stdout."),
     markdown: str = typer.Option(None, "--markdown", metavar="F", help="Markdown; - is stdout."),
+    against: str | None = typer.Option(
+        None, "--against", metavar="BASELINE", help="Compare with this suite or model, ABBA."
+    ),
+    tolerance: str = typer.Option(None, "--tolerance", metavar="10%", help="Slower by up to this passes --against."),
+    resume: Path | None = typer.Option(None, "--resume", metavar="RUN", help="Add launches to a run's evidence."),
     timeout: str = typer.Option(None, "--timeout", metavar="30m", help="Longest time of one launch."),
     dry_run: bool = typer.Option(False, "--dry-run", help="The plan and its time; nothing is measured."),
     files_only: bool = typer.Option(False, "--files-only", help="Refuse models that are Python code."),
@@ -42,21 +48,31 @@ def run(
     Exit codes: 0 every judged check passed, 1 a FAIL, 2 bad input, 3 INCONCLUSIVE, 4 a device gave no result.
     """
     from rtfleet import fleet as fleets
+    from rtfleet import resume as resumes
     from rtfleet import run as runs
     from rtfleet import suite
     from rtfleet.cache import cache_folder
-    from rtfleet.campaign import Order
     from rtfleet.cli import options, present
+    from rtfleet.order import Order
+    from rtfleet.report.files import Targets
 
+    targets = Targets(json, junit, markdown)
+    if resume is not None:
+        if what is not None or against is not None or model or variant:
+            raise typer.BadParameter("RUN says what is measured; leave everything but --launches and reports out")
+        raise typer.Exit(present.run(resumes.order_of(resume, launches), out, targets, resumed=resume))
     described = options.Description(
         options.task(task), hop_ms, sample_rate, options.inputs(input_), options.states(state), tuple(clips)
     )
+    what = what or "quick"
     chosen = options.filtered(options.suite_of(what, variant, described, suite.find(what)), model)
     settings = options.settings_over(
         chosen.settings,
-        launches=launches,
+        launches=launches or (8 if against else None),
         confidence=options.confidence(confidence),
+        duration_s=options.duration_s(duration, "--duration"),
         timeout_s=options.duration_s(timeout, "--timeout"),
+        tolerance=options.tolerance(tolerance),
         scenario=options.scenario(scenario),
         threads=threads,
         cpus=options.cpus(cpus),
@@ -67,9 +83,10 @@ def run(
         suite=replace(chosen, settings=settings),
         devices=fleets.choose(fleets.find(fleet), device),
         cache=cache_folder(),
+        baseline=options.baseline(against, chosen, described, suite.find(against)) if against else None,
         only_variants=tuple(variant),
         budgets=options.budgets(budget),
         files_only=files_only,
         profiles=fleets.profiles_beside(fleet),
     )
-    raise typer.Exit(present.dry(order) if dry_run else present.run(order, out, json, junit, markdown))
+    raise typer.Exit(present.dry(order) if dry_run else present.run(order, out, targets))

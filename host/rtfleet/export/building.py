@@ -8,6 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from rtfleet import clips as audio
 from rtfleet import feeds, source
 from rtfleet.artifact import File, InputFacts, PreparedModel, StateFacts, file_of
 from rtfleet.cache import key_of
+from rtfleet.errors import ExportError
 from rtfleet.export import streaming
 from rtfleet.export.jobs import Build, Built
 from rtfleet.model import Array, SpeechModel, State, zeros_of
@@ -43,16 +45,18 @@ class Models:
         _report_safetensors(lambda path: self._audit("open", (path,)))
 
     def get(self, text: str, folder: Path) -> tuple[SpeechModel, dict[str, str]]:
-        """The model, and the files that made it -> sha256. Raises UsageError."""
+        """The model, and the files that made it -> sha256. Raises UsageError; ExportError where they have changed."""
         if (text, folder) not in self.built:
-            with self._watching() as opened:
-                found = source.resolve(ModelEntry(name=text, source=text, folder=folder))
-                model = source.build(found, folder)
-            self.built[text, folder] = model, _hashed({*opened, *_modules()})
-        return self.built[text, folder]
+            with self.watching() as opened:
+                model = source.build(resolved(text, folder), folder)
+            self.built[text, folder] = model, hashed({*opened, *_modules()})
+        model, origins = self.built[text, folder]
+        refuse_changed(text, origins)
+        return model, origins
 
     @contextmanager
-    def _watching(self) -> Iterator[set[str]]:
+    def watching(self) -> Iterator[set[str]]:
+        """The files that are opened for reading meanwhile."""
         opened: set[str] = set()
         self.opened = opened
         try:
@@ -100,7 +104,19 @@ def _is_ours(file: str) -> bool:
     return path.is_relative_to(_OURS) and not path.is_relative_to(_OURS / "models")
 
 
-def _hashed(files: set[str]) -> dict[str, str]:
+def resolved(text: str, folder: Path) -> source.Source:
+    """What a job's source names. Raises UsageError."""
+    return source.resolve(ModelEntry(name=text, source=text, folder=folder))
+
+
+def refuse_changed(text: str, origins: Mapping[str, str]) -> None:
+    """Raises ExportError where a file is no longer as it was: what was imported from it can't be imported anew."""
+    if hashed(set(origins)) != dict(origins):
+        raise ExportError(f"{text} changed while the run used it", "start the run again")
+
+
+def hashed(files: set[str]) -> dict[str, str]:
+    """Those of the files that a model follows from -> sha256."""
     found = {}
     for name in files:
         path = Path(name).resolve()
@@ -113,18 +129,31 @@ def _hashed(files: set[str]) -> dict[str, str]:
 def build(models: Models, job: Build) -> Built:
     """Build, frame and run the original. Raises UsageError, ExportError."""
     model, origins = models.get(job.source, job.folder)
-    frames = audio.frames_of(model, job.clips)
-    feeds.save(frames.arrays, job.out / FRAMES)
     ready = job.folder / model.source if isinstance(model.source, (str, Path)) else None
     weights = "" if ready else weights_of(model)
+    with models.watching() as opened:  # a front end or forward() may import and read when first called
+        frames = audio.frames_of(model, job.clips)
+        feeds.save(frames.arrays, job.out / FRAMES)
+        prepared = prepared_of(model, "", job.out, synthetic=frames.synthetic, ready=ready)
+        if ready is None:
+            prepared = _with_reference(model, prepared, job.out)
     if ready:
-        origins = {**origins, str(ready.resolve()): file_of(ready).sha256}
-    code = sorted(sha256 for path, sha256 in origins.items() if path.endswith(".py")) if not ready else []
-    content = file_of(ready).sha256 if ready else [weights, code]
-    prepared = prepared_of(model, key_of(content, described(model)), job.out, synthetic=frames.synthetic, ready=ready)
-    if ready is None:
-        prepared = _with_reference(model, prepared, job.out)
-    return Built(prepared, weights, origins, _versions())
+        opened.add(str(ready))
+    opened = {file for file in opened if not Path(file).resolve().is_relative_to(job.out.resolve())}
+    origins = {**origins, **hashed({*opened, *_modules()})}
+    content = file_of(ready).sha256 if ready else [weights, _code(job, origins)]
+    return Built(replace(prepared, key=key_of(content, described(model))), weights, origins, _versions())
+
+
+def _code(job: Build, origins: Mapping[str, str]) -> list[Any]:
+    """What stands for the model's code in its key.
+
+    The function is part of it: two functions of one file can give equal weights to networks that differ.
+    """
+    found = resolved(job.source, job.folder)
+    home = found.path or Path(str(sys.modules[found.module].__file__))
+    loaded = sorted(sha256 for path, sha256 in origins.items() if path.endswith(".py"))
+    return [file_of(home).sha256, found.function, loaded]
 
 
 def weights_of(model: SpeechModel) -> str:
@@ -135,8 +164,6 @@ def weights_of(model: SpeechModel) -> str:
 
 
 def _with_reference(model: SpeechModel, prepared: PreparedModel, out: Path) -> PreparedModel:
-    from dataclasses import replace
-
     from rtfleet.export import original
 
     outputs = streaming.reference(original.step_of(model), streaming.streams_of(prepared), prepared.outputs)

@@ -42,7 +42,7 @@ KNOWN = (
 )
 OPERATOR = re.compile(
     r"(?:No decompositions? registered for|Lowering not found:|No ONNX function found for|unsupported op\w*:?|"
-    r"Op type not registered|is not supported:?)[^\w]*(?:<OpOverload\(op=')?([\w.:]+)",
+    r"Op type not registered|is not supported:?)[^\w<]*(?:<OpOverload\(op=')?([\w.:]+)",
     re.IGNORECASE,
 )
 

@@ -211,7 +211,8 @@ class Exports:
             assert graph.files[0].location is not None
             return Quantize(graph.files[0].location, kept, prepared, variant, out)
         entry, known = self._known[prepared.key]
-        return Convert(entry.source, entry.folder.resolve(), prepared, known.weights_sha256, variant, out)
+        folder = entry.folder.resolve()
+        return Convert(entry.source, folder, prepared, known.weights_sha256, known.origins, variant, out)
 
     def _feeds(self, prepared: PreparedModel, graph: Graph) -> File:
         """The frames in the graph's own dtypes; graphs that agree in them share one file."""

@@ -32,12 +32,13 @@ class Build:
 
 @dataclass(frozen=True)
 class Convert:
-    """Export a model that is Python to fp32. `weights_sha256` is what preparing it saw."""
+    """Export a model that is Python to fp32. `weights_sha256` and `origins` are what preparing it saw."""
 
     source: str
     folder: Path
     prepared: PreparedModel
     weights_sha256: str
+    origins: dict[str, str]
     variant: str
     out: Path
 

@@ -75,7 +75,7 @@ def run(step: Step, streams: Streams) -> Iterator[tuple[dict[str, Array], dict[s
         if i in streams.starts:
             states = streams.initial()
         feeds = {**streams.constants, **{name: array[i] for name, array in streams.frames.items()}, **states}
-        outputs = dict(step(feeds))
+        outputs = {name: np.array(value) for name, value in step(feeds).items()}  # a step may reuse its buffers
         yield feeds, outputs
         states = {name: outputs[output] for name, (output, _) in streams.states.items()}
 

@@ -36,7 +36,25 @@ def export(model: SpeechModel, folder: Path) -> tuple[Path, tuple[str, ...]]:
         )
     path = folder / "model.tflite"
     converter.convert().export(str(path))
+    normalise(path, named)
     return path, kept_names(named, model.keep_float)
+
+
+def normalise(path: Path, named: Any) -> None:
+    """Take the Python modules out of the tensors' names: which one holds a class depends on what was imported before.
+
+    `rtfleet_source_luna.WakeNet_model` and `luna.WakeNet_model` become `WakeNet_model`.
+    """
+    from ai_edge_litert.tools import flatbuffer_utils
+
+    kinds = {type(module) for module in named.modules()}
+    long = {f"{kind.__module__}.{kind.__qualname__}_".encode(): f"{kind.__qualname__}_".encode() for kind in kinds}
+    proto = flatbuffer_utils.read_model(str(path))
+    for graph in proto.subgraphs:
+        for tensor in graph.tensors:
+            for name, short in long.items():
+                tensor.name = tensor.name.replace(name, short)
+    path.write_bytes(flatbuffer_utils.convert_object_to_bytearray(proto))
 
 
 def _by_name(model: SpeechModel) -> Any:

@@ -50,7 +50,7 @@ class Toolchain:
             try:
                 process.stdin.write(jobs.to_line(job).encode())
                 line = await asyncio.wait_for(process.stdout.readline(), self.limits.job_s)
-                if not line:
+                if not line.endswith(b"\n"):  # it died before it answered, or while it did
                     raise await self._death(process, what)
                 reply = jobs.from_line(line.decode())
                 done = not (isinstance(reply, Refused) and reply.spent)

@@ -44,6 +44,7 @@ def answer(models: Models, job: Job) -> Reply:
         if isinstance(job, Quantize):
             return making.quantize(job)
         model, _ = models.get(job.source, job.folder)
+        building.refuse_changed(job.source, job.origins)
         if building.weights_of(model) != job.weights_sha256:
             raise ExportError(f"{job.source} changed while the run used it", "start the run again", step=step)
         return making.convert(model, job)

@@ -20,6 +20,7 @@ class ZooModel:
         description: One line for `rtfleet models`.
         licence: SPDX identifier, of the code and the weights as their package declares it.
         fetched: Its weights come from the package index; else they are ours.
+        ready: The model is a file of this format ("onnx", "tflite"), measured as it comes; "" for a PyTorch module.
     """
 
     name: str
@@ -29,10 +30,13 @@ class ZooModel:
     description: str
     licence: str = "Apache-2.0"
     fetched: bool = False
+    ready: str = ""
 
 
-def _fetched(name: str, file: str, function: str, task: Task, description: str, licence: str) -> ZooModel:
-    return ZooModel(name, f"rtfleet.models.{file}", function, task, description, licence, fetched=True)
+def _fetched(
+    name: str, file: str, function: str, task: Task, description: str, licence: str, ready: str = "onnx"
+) -> ZooModel:
+    return ZooModel(name, f"rtfleet.models.{file}", function, task, description, licence, fetched=True, ready=ready)
 
 
 _MODELS = (
@@ -52,7 +56,13 @@ _MODELS = (
     ),
     _fetched("silero-vad", "silero_vad", "silero_vad", "vad", "Silero VAD 6, ONNX, state and context outside", "MIT"),
     _fetched(
-        "micro-wake-word", "micro_wake_word", "alexa", "wake-word", "the same as micro-wake-word-alexa", "Apache-2.0"
+        "micro-wake-word",
+        "micro_wake_word",
+        "alexa",
+        "wake-word",
+        "the same as micro-wake-word-alexa",
+        "Apache-2.0",
+        "tflite",
     ),
     _fetched(
         "micro-wake-word-alexa",
@@ -61,6 +71,7 @@ _MODELS = (
         "wake-word",
         'microWakeWord "alexa", int8 TFLite, state inside the model',
         "Apache-2.0",
+        "tflite",
     ),
     _fetched(
         "micro-wake-word-okay-nabu",
@@ -69,6 +80,7 @@ _MODELS = (
         "wake-word",
         'microWakeWord "okay nabu", int8 TFLite, state inside the model',
         "Apache-2.0",
+        "tflite",
     ),
     _fetched("pulse-vad", "pulse_vad", "pulse_vad", "vad", "2,118 parameters, ONNX fp32, log-mel outside", "MIT"),
     _fetched("pulse-vad-int8", "pulse_vad", "pulse_vad_int8", "vad", "its int8 QDQ twin, twice as large a file", "MIT"),
@@ -79,6 +91,7 @@ _MODELS = (
         "speaker",
         "Resemblyzer's LSTM, rebuilt in PyTorch, mel outside",
         "Apache-2.0",
+        "",
     ),
     *(
         _fetched(
@@ -88,6 +101,7 @@ _MODELS = (
             "wake-word",
             f"openWakeWord, {what}, {'TFLite' if form else 'ONNX'} fp32; a part",
             "Apache-2.0",
+            "tflite" if form else "onnx",
         )
         for form in ("", "-tflite")
         for stage, what in (("mel", "audio to mel"), ("embedding", "mel to embedding"), ("alexa", 'its "alexa" head'))

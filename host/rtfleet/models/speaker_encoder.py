@@ -3,6 +3,10 @@
 Whole, but for the package's removal of long silences, which needs a voice detector of its own. Three LSTMs (40 -> 256)
 and a linear layer: 1.6 s of mel spectra -> an embedding of length 1. It does not stream; the windows of a clip overlap
 as the package's do.
+
+Its weights resist int8: with ONNX Runtime's dynamic quantization the embeddings are 0.5 dB from the original's (19
+windows of the default clips), and rounding the first LSTM's input weights alone to 12 bits leaves 5 dB. A smaller and
+faster file that is no longer the same model: what the parity check is for.
 """
 
 from __future__ import annotations

@@ -82,6 +82,10 @@ def render(judged: JudgedRun, console: Console, folder: Path | None = None) -> I
     if explained:
         yield Text()
         yield from _beside([(Text(one.verdict, STYLES[one.verdict]), _explanation(one)) for one in explained], console)
+    curves = sentences.curves(judged)
+    if curves:
+        yield Text()
+        yield from _beside([(Text("sustained", "bold"), Text(f"{name}: {text}")) for name, text in curves], console)
     warned = sentences.warnings(judged)
     if warned:
         yield Text()

@@ -74,7 +74,7 @@ def _outcome(testcase: ET.Element, verdict: Verdict, type_: str, message: str, m
 
 
 def _evidence(check: Check) -> str:
-    value = "not measured" if check.value is None else f"{check.value:g}"
-    said = f"measured {value}, limit {check.limit:g} ({visible(check.where)})"
+    measured = f"measured {check.value:g}, " if check.value is not None else ""
+    said = f"{measured}limit {check.limit:g} ({visible(check.where)})"
     bound = f", bound {check.bound:g}" if check.bound is not None else ""
     return said + bound + (f", {100 * check.confidence:g} % confidence" if check.confidence is not None else "")

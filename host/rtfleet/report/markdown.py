@@ -20,6 +20,7 @@ def render(judged: JudgedRun, folder: Path | None = None) -> str:
         limit = f" ({escaped(one.limit)})" if one.limit else ""
         hint = f" *hint: {escaped(one.hint)}*" if one.hint else ""
         lines.append(f"- **{one.verdict}** {_named(one.cases)}: {escaped(one.text)}{limit}{hint}")
+    lines += [f"- **sustained** {escaped(name)}: {escaped(text)}" for name, text in sentences.curves(judged)]
     lines += ["", *_warnings(judged)]
     for name, text in sentences.conditions(judged, folder):
         lines.append(f"- {escaped(name)}: {escaped(text)}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rtfleet.records import GRAVEST_FIRST, DeviceFacts, JudgedCase, JudgedRun, RuntimeFacts, Verdict
 from rtfleet.report.rows import labels
-from rtfleet.report.words import plural, visible
+from rtfleet.report.words import plural, scale_of, significant, sparkline, visible
 
 # Cases that a warning names by themselves; the rest are in run.json.
 _NAMED = 3
@@ -78,6 +78,21 @@ def warnings(judged: JudgedRun) -> tuple[Warned, ...]:
         )
         for code, seen in texts.items()
     )
+
+
+def curves(judged: JudgedRun) -> tuple[tuple[str, str], ...]:
+    """Of sustained runs: case -> how its p50 went over the launch."""
+    named = labels(judged)
+    found = []
+    for case in judged.cases:
+        summary = case.summary
+        if summary is None or summary.retention is None:
+            continue
+        curve, scale = summary.curve_p50_ns, scale_of(summary.curve_p50_ns)
+        went = f"p50 {scale.show(curve[0])} at the beginning, {scale.show(curve[-1])} {scale.unit} at the end"
+        worst = f"the worst launch ends at {significant(summary.retention)}x its beginning"
+        found.append((named[case.result.case.id], f"{sparkline(curve)}  {went}; {worst}"))
+    return tuple(found)
 
 
 def conditions(judged: JudgedRun, folder: Path | None) -> tuple[tuple[str, str], ...]:

@@ -1,0 +1,153 @@
+"""One launch after the other: files pushed, latency measured until there is enough, outputs compared."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from rtfleet import budget, events, launch_log, plan, statistics, sustained, validation
+from rtfleet.artifact import Artifact
+from rtfleet.errors import DeviceError
+from rtfleet.export.job import Exports
+from rtfleet.fleet import Device
+from rtfleet.launch_log import LaunchEvent
+from rtfleet.order import BASELINE, Order
+from rtfleet.records import Case, CaseError, Launch
+from rtfleet.run_file import Journal
+from rtfleet.station import Joined, Station, Tell
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What everybody who works on a run has in common.
+
+    Attributes:
+        lost: Devices that could not be used, and why.
+        quiet: Held by whoever works on this machine: one launch of one of its devices, or one step of an export.
+    """
+
+    order: Order
+    exports: Exports
+    journal: Journal
+    tell: Tell
+    stations: Sequence[Station]
+    lost: Mapping[Device, CaseError]
+    quiet: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def wanted_launches(self, case_id: str) -> int:
+        """Good launches that a case is to have in the end."""
+        return self.order.evidence.launches.get(case_id, self.order.suite.settings.run.launches)
+
+    def held_launches(self, here: Station, joined: Joined) -> tuple[Launch, ...]:
+        """Launches of a case that an earlier host wrote down, or that the agent kept for it."""
+        result = self.order.evidence.results.get(joined.case.id)
+        recovered = here.recovered.get(joined.case.id)
+        return (*(result.launches if result else ()), *((recovered,) if recovered else ()))
+
+    def owes_parity(self, joined: Joined) -> bool:
+        """Not a second time in a resumed run, and not for what is only compared with."""
+        result = self.order.evidence.results.get(joined.case.id)
+        known = result is not None and result.parity_device is not None
+        return not known and not joined.case.model.startswith(BASELINE)
+
+
+async def push(campaign: Campaign, here: Station, artifact: Artifact) -> None:
+    """Whatever of the artifact the device lacks."""
+    began_s = asyncio.get_running_loop().time()
+    sent_bytes = await here.client.push(artifact.needs)
+    if sent_bytes:
+        seconds = asyncio.get_running_loop().time() - began_s
+        campaign.tell(events.Pushed(here.device.name, sent_bytes, seconds))
+
+
+async def latency(campaign: Campaign, here: Station, joined: Joined, held: Sequence[Launch]) -> Launch:
+    """One launch that measures. After each batch of blocks `budget.decide` says whether it has enough.
+
+    Raises:
+        DeviceError: the device gave no answer. What was measured until then is in the journal.
+    """
+    settings = campaign.order.suite.settings.run
+    case, artifact = joined.case, joined.artifact
+    asked = plan.order_of(case, artifact, settings, "LATENCY")
+    round_, wanted = len(held) + 1, campaign.wanted_launches(case.id)
+    so_far: list[LaunchEvent] = []
+    decision = stopped = ""
+
+    def as_launch() -> Launch:
+        launch = launch_log.launch_of(
+            so_far,
+            launch_id=asked.launch_id,
+            kind="LATENCY",
+            round_=round_,
+            paced=asked.hop_ns > 0,
+            feeds_sha256=asked.feeds_sha256,
+        )
+        return replace(launch, stopped=stopped)
+
+    campaign.journal.intent(case.id, asked.launch_id)
+    async with campaign.quiet:
+        campaign.tell(events.LaunchStarted(case.device, case.id, "LATENCY", round_, wanted, asked.min_frames))
+        try:
+            async for event in here.client.launch(asked):
+                so_far.append(event)
+                if isinstance(event, launch_log.Conditions) and not (stopped or decision):
+                    decision = stopped = sustained.limit_reached(event.state, settings)
+                    if stopped:
+                        await here.client.finish(asked.launch_id)
+                if not isinstance(event, launch_log.Frames) or (event.phase == "BURST" and asked.hop_ns):
+                    continue
+                current = as_launch()
+                campaign.tell(_progress(case, event, current, asked.min_frames))
+                # Launches that are compared must all be of one length.
+                if event.phase == "WARMUP" or decision or campaign.order.baseline is not None:
+                    continue
+                said = budget.decide(held, current, joined.budgets, settings, asked.hop_ns or None)
+                if said.enough:
+                    decision = said.reason
+                    await here.client.finish(asked.launch_id)
+        except DeviceError as error:
+            so_far.append(launch_log.Failed("DEVICE", error.text, "", ""))
+            campaign.journal.launch(case.id, as_launch())
+            raise
+    launch = as_launch()
+    campaign.journal.launch(case.id, launch)
+    campaign.tell(events.LaunchEnded(case.device, case.id, launch, decision))
+    await here.client.acknowledge(asked.launch_id)
+    return launch
+
+
+def _progress(case: Case, frames: launch_log.Frames, current: Launch, target_frames: int) -> events.Progress:
+    if frames.phase == "WARMUP":
+        return events.Progress(case.device, case.id, "warm-up", 0, target_frames, None, None)
+    shown = statistics.percentiles(current.response_ns) if current.latency_ns.size else None
+    return events.Progress(
+        device=case.device,
+        case_id=case.id,
+        phase="paced" if frames.phase == "PACED" else "burst",
+        frames=len(current.latency_ns),
+        target_frames=target_frames,
+        p50_ns=shown.p50_ns if shown else None,
+        p99_ns=shown.p99_ns if shown else None,
+    )
+
+
+async def parity(campaign: Campaign, here: Station, joined: Joined) -> None:
+    """Outputs on the device, and on the host with the runtime's optimizer off, against the original model's."""
+    case, artifact, settings = joined.case, joined.artifact, campaign.order.suite.settings.run
+    host = next((other for other in campaign.stations if other.facts.is_host), here)
+    campaign.tell(events.Progress(case.device, case.id, "parity", 0, 0, None, None))
+    async with campaign.quiet:
+        on_device = await validation.outputs_of(here.client, case, artifact, settings, optimize=True)
+        await push(campaign, host, artifact)
+        on_host = await validation.outputs_of(host.client, case, artifact, settings, optimize=False)
+    reference = None if isinstance(on_host, CaseError) else on_host
+    if reference and artifact.reference:
+        found = validation.against_original(artifact, reference)
+        if not isinstance(found, CaseError):
+            campaign.journal.parity(case.id, "host", found)
+    of_device = validation.against_original(artifact, on_device, reference)
+    if isinstance(of_device, CaseError):
+        campaign.journal.case_error(case.id, of_device)
+    else:
+        campaign.journal.parity(case.id, "device", of_device)
