@@ -97,11 +97,10 @@ def test_every_python_file_says_what_it_is_for() -> None:
 def written(text: str) -> Iterator[tuple[str, Mapping[str, int]]]:
     """Name and numbers of every message and enum of a .proto file. This one nests none."""
     text = re.sub(r"//[^\n]*", "", text)
-    for kind, name, body in re.findall(
-        r"^(message|enum) (\w+) \{(.*?)^?\}(?=\s*(?:message|enum|$))", text, re.S | re.M
-    ):
-        pattern = r"(\w+) = (\d+)\s*[;\[]" if kind == "message" else r"(\w+) = (-?\d+);"
-        yield name, {field: int(number) for field, number in re.findall(pattern, body)}
+    parts = re.split(r"^(?:message|enum) (\w+) ", text, flags=re.MULTILINE)
+    for name, body in zip(parts[1::2], parts[2::2], strict=True):
+        assert body.count("{") == body.count("}"), name
+        yield name, {field: int(number) for field, number in re.findall(r"(\w+) = (\d+)\s*[;\[]", body)}
 
 
 def generated() -> dict[str, Mapping[str, int]]:
@@ -129,13 +128,12 @@ def test_the_generated_code_is_that_of_the_contract() -> None:
 
 
 def said(path: Path) -> Iterator[tuple[int, str]]:
-    """Texts of a file that are no docstrings."""
+    """Sentences of a file: its texts of more than a word, but for docstrings."""
     tree = ast.parse(path.read_text())
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, documented) and _starts(node)}
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
-            yield node.lineno, node.value
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    yield from ((node.lineno, str(node.value)) for node in texts if " " in node.value and id(node) not in docstrings)
 
 
 def _starts(node: ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) -> bool:

@@ -53,7 +53,7 @@ class Clip:
     disguises: int
 
     def speak(self) -> None:
-        """Write it, and its disguises beside it. The path seeds all that is drawn."""
+        """Write it, and its disguises beside it. The path seeds all that is drawn but piper's own noise."""
         rng = np.random.default_rng(zlib.crc32("/".join(self.path.parts[-3:]).encode()))
         audio = speak(self.engine, self.voice, self.text, rng)
         self.path.parent.mkdir(parents=True, exist_ok=True)

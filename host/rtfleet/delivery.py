@@ -111,9 +111,11 @@ def exit_code(found: Sequence[Delivered]) -> int:
 
 def _lay_out(artifact: Artifact, folder: Path) -> Path:
     """The artifact's files and its facts in `folder`, in the place of what an earlier export left there."""
+    # A stream that begins anywhere but at its states' first values gives other scores: they belong to the model.
+    initial = tuple(state.initial for graph in artifact.graphs for state in graph.states if state.initial)
     try:
         shutil.rmtree(folder, ignore_errors=True)
-        for file in artifact.files:
+        for file in (*artifact.files, *initial):
             assert file.location is not None
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ import traceback
 
 import typer
 
+from rtfleet.cli.compare import compare
 from rtfleet.cli.devices import devices
 from rtfleet.cli.doctor import doctor
 from rtfleet.cli.export import export
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(export)
 app.command()(show)
+app.command()(compare)
 app.command()(devices)
 app.add_typer(models_app, name="models")
 app.command()(doctor)

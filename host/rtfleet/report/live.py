@@ -132,7 +132,7 @@ def news(event: events.Event) -> tuple[str, ...]:
     """Lines that stay on the screen, on a terminal too; () for what only moves the view."""
     match event:
         case events.Guessed(model, text):
-            return (visible(f"{model}: {text}"),)
+            return (visible(text if text.startswith(model) else f"{model}: {text}"),)
         case events.DeviceLost(device, error):
             return _trouble(device, error.text, error.hint)
         case events.CaseFailed(case_id, _, error):

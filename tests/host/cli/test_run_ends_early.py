@@ -133,3 +133,20 @@ def test_a_disk_that_fills_up_ends_the_run_and_keeps_what_is_on_it(stage: Stage)
     assert "Traceback" not in told.everything and left(stage) == []
     shown = stage.rtfleet("show", str(stage.folder / "kept"), "--json", "-")
     assert len(strict(shown.stdout)["cases"][0]["launches"]) >= 1
+
+
+def test_a_run_whose_host_was_killed_is_gone_on_with(stage: Stage) -> None:
+    suite = stage.suite(stage.model("short"), stage.model("longer", latency_us=5_000), run=stages.TWO_LAUNCHES)
+    with ending(stage.start("run", suite)) as process:
+        read_until(process, "launch 1 of 2")
+        wait_until(lambda: kinds(stage).count("intent") == 2 and stage.workers())
+        process.kill()
+    before = launches(stage)["short"][0]
+
+    resumed = stage.rtfleet("run", "--resume", str(stage.runs()[0]))
+
+    assert resumed.code in (0, 3), resumed.everything
+    assert len(stage.runs()) == 1 and journal(stage.runs()[0])[-1] == {"type": "end", "interrupted": False}
+    kept = launches(stage)
+    assert kept["short"][0] == before and len(kept["short"]) == 2
+    assert sum(launch["error"] is None for launch in kept["longer"]) == 2

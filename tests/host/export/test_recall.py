@@ -143,9 +143,9 @@ def test_what_changes_while_a_run_uses_it_stops_the_model(first: First, tmp_path
     with bench(folder, cache, tmp_path / "logs") as here:
         prepared = here.prepare("straight")
         edited(folder / "tiny.py", "SEED = 7", "SEED = 7  # it was my birthday")
-        with pytest.raises(ExportError, match="tiny.py:straight changed while the run used it"):
+        with pytest.raises(ExportError, match=r"tiny\.py:straight changed while the run used it"):
             here.prepare("straight")
-        with pytest.raises(ExportError, match="tiny.py:straight changed while the run used it"):
+        with pytest.raises(ExportError, match=r"tiny\.py:straight changed while the run used it"):
             here.export(prepared, "onnx-fp32")
 
     with bench(folder, cache, tmp_path / "logs") as here:
@@ -153,7 +153,7 @@ def test_what_changes_while_a_run_uses_it_stops_the_model(first: First, tmp_path
     with bench(folder, cache, tmp_path / "logs") as here:
         recalled = here.prepare("straight")
         edited(folder / "tiny.py", "my birthday", "hers")
-        with pytest.raises(ExportError, match="tiny.py:straight changed while the run used it"):
+        with pytest.raises(ExportError, match=r"tiny\.py:straight changed while the run used it"):
             here.export(recalled, "onnx-fp32")
 
         assert not here.exports.is_cached(recalled, "onnx-fp32")

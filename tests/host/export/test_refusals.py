@@ -21,9 +21,10 @@ from pathlib import Path
 def aborts(): os.abort()
 def leaves(): os._exit(7)
 def sleeps():
-    Path("pid").write_text(str(os.getpid()))
-    Path("pid").rename("ready")
-    time.sleep(600)
+    here = Path(__file__).parent
+    (here / "pid").write_text(str(os.getpid()))
+    (here / "pid").rename(here / "ready")
+    time.sleep(60)
 """
 ABORTING = """
 import os, torch
@@ -43,7 +44,7 @@ def model(): return tiny._streaming(Aborting(True))
 def _here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     place = tmp_path_factory.mktemp("refusals")
     folder = users_folder(place / "user")
-    (folder / "dying.py").write_text(DYING.replace('Path("', f'Path("{folder}/'))
+    (folder / "dying.py").write_text(DYING)
     (folder / "aborting.py").write_text(ABORTING)
     with bench(folder, place / "cache", place / "logs") as here:
         yield here
@@ -84,7 +85,7 @@ def test_a_route_that_does_not_work_names_its_step_and_a_way_round(
 @pytest.mark.slow
 @pytest.mark.parametrize(("function", "said"), [("aborts", "was killed by SIGABRT"), ("leaves", "ended with code 7")])
 def test_a_subprocess_that_dies_costs_only_the_job_in_hand(here: Bench, function: str, said: str) -> None:
-    with pytest.raises(ExportError, match=f"building dying.py:{function}: the onnx converter {said}") as raised:
+    with pytest.raises(ExportError, match=rf"building dying\.py:{function}: the onnx converter {said}") as raised:
         here.prepare(f"dying.py:{function}")
 
     assert "export-onnx.log" in raised.value.hint

@@ -1,0 +1,72 @@
+"""Outputs that an agent returns are those that a person's own loop around the runtime would have given."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rtfleet import feeds, transports, validation
+from rtfleet.artifact import Artifact
+from rtfleet.client import AgentClient
+from rtfleet.errors import UsageError
+from rtfleet.export.inspection import inspector
+from rtfleet.export.job import Exports
+from rtfleet.fetch import fetch
+from rtfleet.fleet import Device
+from rtfleet.records import Case, CaseError, RunSettings
+from rtfleet.suite import ModelEntry
+
+
+def _silero(folder: Path) -> Path:
+    from rtfleet.models.silero_vad import SILERO
+
+    try:
+        return fetch(SILERO, folder) / "silero_vad/data/silero_vad.onnx"
+    except UsageError as error:
+        pytest.skip(error.text)
+
+
+async def _on_an_agent(entry: ModelEntry, folder: Path) -> tuple[Artifact, validation.Outputs | CaseError]:
+    device = Device("emulated", f"local:{secrets.token_hex(4)}")
+    async with (
+        transports.connect(device, folder) as link,
+        AgentClient(link, device.name) as client,
+        Exports(folder, folder / "logs") as exports,
+    ):
+        await client.acquire(secrets.token_hex(16), "a test")
+        inspect = inspector(client)
+        artifact = await exports.export(await exports.prepare(entry, inspect), "onnx-shipped", inspect)
+        await client.push(artifact.needs)
+        case = Case(artifact.id, entry.name, "onnx-shipped", device.name, "paced")
+        return artifact, await validation.outputs_of(client, case, artifact, RunSettings(), optimize=True)
+
+
+@pytest.mark.slow
+def test_a_file_that_the_zoo_does_not_know_gives_what_a_plain_loop_gives(tmp_path: Path) -> None:
+    """Described on the command line alone: silero's state comes back each frame, and starts anew with each clip."""
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = _silero(tmp_path)
+    entry = ModelEntry(
+        "vad", str(model), tmp_path, task="vad", hop_ms=32, inputs={"input": (1, 576)}, states={"state": "stateN"}
+    )
+
+    artifact, outputs = asyncio.run(_on_an_agent(entry, tmp_path))
+
+    assert isinstance(outputs, validation.Outputs)
+    assert artifact.feeds.location is not None
+    fed = feeds.load(artifact.feeds.location)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    state, wanted = np.zeros((2, 1, 128), np.float32), []
+    for index, frame in enumerate(fed["input"]):
+        if index in fed[feeds.STREAM_STARTS]:
+            state = np.zeros_like(state)
+        score, state = session.run(None, {"input": frame, "state": state, "sr": fed["sr"]})
+        wanted.append(score)
+    np.testing.assert_allclose(outputs.columns["output"], np.stack(wanted), atol=1e-6)
+    assert outputs.columns["output"].max() > 0.9, "the clips hold speech"
