@@ -148,7 +148,7 @@ def _conditions(compared: Compared) -> Iterator[tuple[str, str]]:
     yield "launches", f"{', '.join(counts)}, measured {', '.join(orders)}"
     yield (
         "judged",
-        f"exact permutation test of launches, ranks of each launch's metric; {100 * compared.confidence:g} % confidence "
+        f"exact permutation of launches, ranks of each launch's metric; {100 * compared.confidence:g} % confidence "
         f"for all {plural(len(compared.comparisons), 'test')} together; tolerance {100 * compared.tolerance:g} %",
     )
 
