@@ -108,7 +108,7 @@ def compare(
     decidable = [test for test in tests if test.shift and test.decidable]
     held = rank_test.holm([test.shift.p_value for test in decidable if test.shift], 1 - confidence)
     of_test = {id(test): one for test, one in zip(decidable, held, strict=True)}
-    rules = _Rules(tolerance, confidence, (1 - confidence) / max(1, len(decidable)))
+    rules = _Rules(tolerance, confidence, (1 - confidence) / max(1, len(tests)))
     undecided = Held(False, rules.level, 1.0)
     return tuple(_judged(test, of_test.get(id(test), undecided), rules) for test in tests)
 
@@ -163,7 +163,7 @@ def _test(pair: Pair, metric: str, column: Callable[[Launch], Nanoseconds], perc
 
 @dataclass(frozen=True)
 class _Rules:
-    """What the call asked for. `level` is what each of its tests would get if all were equal."""
+    """What the call asked for. `level` is what each of its tests gets once all have launches enough."""
 
     tolerance: float
     confidence: float
@@ -218,13 +218,12 @@ def _needed(test: _Test, rules: _Rules) -> int | None:
     least = max(LEAST_LAUNCHES, rank_test.least_launches(rules.level))
     if test.shift is None or test.shift.spread is None:
         return least
-    # Either the interval gets clear of 1, or it fits into the tolerance: whichever takes less.
-    apart = abs(test.shift.estimate)
-    half_width = max(apart, math.log1p(rules.tolerance) - apart)
-    if half_width <= 0:
-        return None
+    apart, spread, power = abs(test.shift.estimate), test.shift.spread, rank_test.POWER
+    # Either one end of the interval gets clear of 1, or both fit into the tolerance: whichever takes less.
+    ways = ((apart, power), (math.log1p(rules.tolerance) - apart, (1 + power) / 2))
+    enough = [rank_test.launches_to_settle(spread, width, rules.level, share) for width, share in ways if width > 0]
     have = min(test.baseline_ns.size, test.candidate_ns.size)
-    return max(least, have + 1, rank_test.launches_to_settle(test.shift.spread, half_width, rules.level))
+    return max(least, have + 1, min(enough)) if enough else None
 
 
 # ---- in words ------------------------------------------------------------------------------------------------------

@@ -42,8 +42,11 @@ def pairs_of(baseline: Run, candidate: Run) -> tuple[Pair, ...]:
     """The cases that both runs have, by case id, in the candidate's order.
 
     Raises:
-        UsageError: they have none in common; both runs' cases are named.
+        UsageError: they have none in common; both runs' cases are named. Or both are the same run, whose launches
+            can't stand on both sides.
     """
+    if baseline.id == candidate.id:
+        raise UsageError(f"both are run {baseline.id}", "measure it once more to see what noise alone does")
     before = {result.case.id: result for result in baseline.results}
     facts = [{device.alias: device for device in run.devices} for run in (baseline, candidate)]
     pairs = tuple(
@@ -84,30 +87,41 @@ def _named(ids: Iterable[str]) -> str:
 
 
 def differences(pair: Pair) -> tuple[Difference, ...]:
-    """Conditions that were not the same. The artifact is none of them: it is what is compared."""
+    """Conditions that were not the same. The artifact is none of them: it is what is compared.
+
+    What only a launch tells is not asked of a side that has no good one: nothing can be concluded there anyway.
+    """
     before = _conditions(pair.baseline, pair.baseline_device)
     after = _conditions(pair.candidate, pair.candidate_device)
     if pair.baseline_device is None or pair.candidate_device is None:
         before["device"], after["device"] = pair.baseline.case.device, pair.candidate.case.device
-    return tuple(Difference(name, before[name], after[name]) for name in before if before[name] != after[name])
+    return tuple(
+        Difference(name, before[name], after[name]) for name in before if name in after and before[name] != after[name]
+    )
 
 
 def _conditions(result: CaseResult, device: DeviceFacts | None) -> dict[str, str]:
     """Condition -> its value. Several values on one side are all named: such a side is unlike the other too."""
     launches, options = statistics.good_launches(result), result.case.options
-    runtimes = [launch.runtime for launch in launches if launch.runtime]
     hop_ns = statistics.hop_ns(result)
-    return {
+    asked = {
         "device": device.identity if device else UNKNOWN,
+        "threads": str(options.threads),
+        "cpus": ",".join(map(str, options.cpus)) or "the scheduler's choice",
+        "scenario": result.case.scenario,
+    }
+    asked |= {"hop": f"{hop_ns / 1e6:g} ms" if hop_ns else "none"} if result.artifact else {}
+    return asked | (_told_by(launches, options.accelerator) if launches else {})
+
+
+def _told_by(launches: Sequence[Launch], accelerator: str) -> dict[str, str]:
+    runtimes = [launch.runtime for launch in launches if launch.runtime]
+    return {
         "runtime": _values(runtime.name for runtime in runtimes),
         "runtime version": _values(runtime.version for runtime in runtimes),
         "runtime library": _values(runtime.library_sha256 for runtime in runtimes),
-        "threads": str(options.threads),
-        "cpus": ",".join(map(str, options.cpus)) or "the scheduler's choice",
-        "accelerator": _accelerator(options.accelerator, launches),
-        "scenario": result.case.scenario,
+        "accelerator": _accelerator(accelerator, launches),
         "feeds": _values(launch.feeds_sha256 for launch in launches),
-        "hop": f"{hop_ns / 1e6:g} ms" if hop_ns else "none",
     }
 
 

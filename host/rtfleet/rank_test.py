@@ -13,7 +13,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, variance
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ SLACK = 1e-12
 
 
 @functools.lru_cache(maxsize=64)
-def _tail(n: int, m: int) -> Floats:
+def null_tail(n: int, m: int) -> Floats:
     """P(U <= u) for u = 0 .. n m, exactly, without ties.
 
     U's counts are the coefficients of the Gaussian binomial, the product over i = 1..n of (1 - q^(m+i)) / (1 - q^i).
@@ -69,7 +69,7 @@ class Shift:
     @property
     def p_value(self) -> float:
         """Two-sided, of no shift. Ties count against a difference, so that equal values never look like one."""
-        tail = _tail(self.baselines, self.candidates)
+        tail = null_tail(self.baselines, self.candidates)
         not_above = int(np.count_nonzero(self.differences <= 0))
         not_below = int(np.count_nonzero(self.differences >= 0))
         return min(1.0, 2 * float(min(tail[not_above], tail[not_below])))
@@ -80,7 +80,7 @@ class Shift:
         A shift s is excluded exactly when too few differences are <= s, or >= s: so the ends are order statistics of
         the differences (Moses 1965). None where so few launches can't exclude anything.
         """
-        tail = _tail(self.baselines, self.candidates)
+        tail = null_tail(self.baselines, self.candidates)
         kept = int(np.count_nonzero(tail <= level / 2 + SLACK))
         if kept == 0:
             return None
@@ -98,7 +98,7 @@ def shift(baseline: Floats, candidate: Floats) -> Shift | None:
 def _spread(*groups: Floats) -> float | None:
     if min(group.size for group in groups) < 2:
         return None
-    within = sum((group.size - 1) * variance(group.tolist()) for group in groups)
+    within = sum(float(np.sum((group - group.mean()) ** 2)) for group in groups)
     return math.sqrt(within / (sum(group.size for group in groups) - len(groups)))
 
 
@@ -140,12 +140,14 @@ def least_launches(level: float) -> int:
     return launches
 
 
-def launches_to_settle(spread: float, half_width: float, level: float) -> int:
-    """Launches a side that narrow the interval to +- `half_width` (of a log) in 4 of 5 comparisons.
+def launches_to_settle(spread: float, half_width: float, level: float, power: float = POWER) -> int:
+    """Launches a side whose interval ends less than `half_width` (of a log) from the true shift, on one side.
+
+    It does so in a share of `power` of all comparisons.
 
     The usual count for two normal groups with Guenther's correction for a spread that is estimated (1981), times what
     ranks need more than means.
     """
     z = NormalDist().inv_cdf(1 - level / 2)
-    normal = 2 * ((z + NormalDist().inv_cdf(POWER)) * spread / half_width) ** 2 + z**2 / 4
+    normal = 2 * ((z + NormalDist().inv_cdf(power)) * spread / half_width) ** 2 + z**2 / 4
     return max(least_launches(level), math.ceil(RANKS_PER_MEAN * normal))

@@ -146,11 +146,8 @@ def _conditions(compared: Compared) -> Iterator[tuple[str, str]]:
     counts = dict.fromkeys(f"{one.launches[0]} against {one.launches[1]}" for one in compared.comparisons)
     orders = dict.fromkeys("in turns" if one.interleaved else "one after the other" for one in compared.comparisons)
     yield "launches", f"{', '.join(counts)}, measured {', '.join(orders)}"
-    yield (
-        "judged",
-        f"exact permutation of launches, ranks of each launch's metric; {100 * compared.confidence:g} % confidence "
-        f"for all {plural(len(compared.comparisons), 'test')} together; tolerance {100 * compared.tolerance:g} %",
-    )
+    trust = f"{100 * compared.confidence:g} % confidence for all {plural(len(compared.comparisons), 'test')} together"
+    yield "judged", f"exact permutation of launches (rank sums); {trust}; tolerance {100 * compared.tolerance:g} %"
 
 
 def _devices(pairs: Sequence[Pair]) -> list[DeviceFacts]:
