@@ -7,7 +7,7 @@ The worker never imports grpc, and the service never parses a model.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias
@@ -62,14 +62,15 @@ class WorkerRequest:
     """All that a worker needs. Paths are on this device; no manifest is read and no pushed code is executed.
 
     Attributes:
-        task: LAUNCH measures; INSPECT answers with the tensors of `graphs[0]`; DESCRIBE with the runtime's facts.
+        task: LAUNCH measures; INSPECT answers with the tensors of `graphs[0]`; DESCRIBE with the runtime's facts;
+            PROBE with one reading of the speed probe on `options.cpus`.
         feeds: An `.npz` file: per input an array with a leading frame axis, or one constant of the input's own rank.
         cache: Folder for compiled models and engines.
         timeout_s: The service kills a worker that takes longer.
         max_rss_bytes: The worker limits its own address space growth to this where it can; 0 is no limit.
     """
 
-    task: Literal["LAUNCH", "INSPECT", "DESCRIBE"]
+    task: Literal["LAUNCH", "INSPECT", "DESCRIBE", "PROBE"]
     runtime: str
     kind: Kind = "LATENCY"
     graphs: tuple[Graph, ...] = ()
@@ -120,6 +121,9 @@ class Block:
         started_mono_ns: When the first frame was due (paced) or started (burst).
         latency_ns: int64 [frames], from the frame handed in to its outputs readable.
         lateness_ns: int64 [frames], start minus due; empty in a burst.
+        busy: Others that used processor time while it ran, over about a second with the blocks around it.
+        others_core_share: Cores that everybody but the worker used then; None where nobody looked.
+        marks: What disturbed it: "suspend", "throttled".
     """
 
     phase: Phase
@@ -129,6 +133,9 @@ class Block:
     started_mono_ns: int
     latency_ns: Array
     lateness_ns: Array
+    busy: tuple[BusyProcess, ...] = ()
+    others_core_share: float | None = None
+    marks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,11 +148,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class BusyProcess:
-    """Somebody else's process and the share of one core that it took over the time observed."""
+    """Somebody else's process and the share of one core that it took over the time observed.
+
+    Attributes:
+        core: The core that its busiest thread was last seen on; None where nobody looked.
+    """
 
     pid: int
     name: str
     core_share: float
+    core: int | None = None
 
 
 @dataclass(frozen=True)
@@ -215,9 +227,16 @@ class Described:
     facts: RuntimeFacts
 
 
-Event: TypeAlias = (
-    Started | Loaded | Block | DeviceState | Outputs | Operators | Finished | Failed | Inspected | Described
-)
+@dataclass(frozen=True)
+class Probed:
+    """Answer to PROBE: the speed probe's median, and the core that it ran on (-1 where unknown)."""
+
+    probe_ns: int
+    cpu: int
+
+
+Answer: TypeAlias = Inspected | Described | Probed
+Event: TypeAlias = Started | Loaded | Block | DeviceState | Outputs | Operators | Finished | Failed | Answer
 
 
 def write_request(pipe: BinaryIO, request: WorkerRequest) -> None:
@@ -325,8 +344,12 @@ def _device_state(raw: Mapping[str, Any]) -> DeviceState:
         when=raw["when"],
         at_mono_ns=raw["at_mono_ns"],
         readings={name: Reading(**reading) for name, reading in raw["readings"].items()},
-        busy=tuple(BusyProcess(**process) for process in raw["busy"]),
+        busy=_busy(raw["busy"]),
     )
+
+
+def _busy(raw: Sequence[Mapping[str, Any]]) -> tuple[BusyProcess, ...]:
+    return tuple(BusyProcess(**process) for process in raw)
 
 
 def _inspected(raw: Mapping[str, Any]) -> Inspected:
@@ -336,7 +359,10 @@ def _inspected(raw: Mapping[str, Any]) -> Inspected:
 _EVENTS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "Started": lambda raw: Started(**raw),
     "Loaded": _loaded,
-    "Block": lambda raw: Block(**raw),
+    # A spool of an agent before this one has blocks without the last two.
+    "Block": lambda raw: Block(
+        **{**raw, "busy": _busy(raw.get("busy", ())), "marks": tuple(raw.get("marks", ()))},
+    ),
     "DeviceState": _device_state,
     "Outputs": lambda raw: Outputs(**raw),
     "Operators": lambda raw: Operators(tuple(OperatorTime(**operator) for operator in raw["operators"])),
@@ -344,4 +370,5 @@ _EVENTS: dict[str, Callable[[dict[str, Any]], Event]] = {
     "Failed": lambda raw: Failed(**raw),
     "Inspected": _inspected,
     "Described": lambda raw: Described(_facts(raw["facts"])),
+    "Probed": lambda raw: Probed(**raw),
 }

@@ -16,9 +16,9 @@ from typing import Any
 
 import grpc
 
-from rtfleet_agent import wire
+from rtfleet_agent import sensors, wire
 from rtfleet_agent.device import Device
-from rtfleet_agent.launch import Described, Failed, WorkerRequest
+from rtfleet_agent.launch import Described, Failed, Inspected, Probed, WorkerRequest
 from rtfleet_agent.launches import Launches
 from rtfleet_agent.lease import Leases
 from rtfleet_agent.refusal import Refusal, Status
@@ -105,9 +105,24 @@ class Service(agent_pb2_grpc.AgentServicer):
                 answer = ask(self._python, wire.inspect_request(request, self._store, folder), folder)
             if isinstance(answer, Failed):
                 raise _refusal_of(answer)
-            if isinstance(answer, Described):
-                raise Refusal("INTERNAL", "the worker described a runtime where a model was to be inspected")
+            if not isinstance(answer, Inspected):
+                raise Refusal("INTERNAL", "the worker did something else where a model was to be inspected")
             return wire.inspection(answer)
+
+    def Probe(self, request: pb.ProbeRequest, context: grpc.ServicerContext) -> pb.ProbeReply:
+        with _refusals(context):
+            self._leases.check(request.lease_id)
+            with self._alone, self._scratch() as folder:
+                if self._launches.running:
+                    raise Refusal("FAILED_PRECONDITION", "a launch is running; probe before or after it")
+                state, _ = sensors.before()
+                # In a process of its own, as in a launch: this one's threads would wait for each other.
+                answer = ask(self._python, wire.probe_request(request), folder)
+            if isinstance(answer, Failed):
+                raise _refusal_of(answer)
+            if not isinstance(answer, Probed):
+                raise Refusal("INTERNAL", "the worker did something else where the speed was to be probed")
+            return pb.ProbeReply(probe_ns=answer.probe_ns, state=wire.device_state(state), cpu=answer.cpu)
 
     def Launch(self, request: pb.LaunchRequest, context: grpc.ServicerContext) -> Iterator[pb.Event]:
         with _refusals(context):

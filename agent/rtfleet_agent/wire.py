@@ -24,6 +24,8 @@ _DEFAULT_TIMEOUT_S = 600.0
 _LARGEST_BLOCK_FRAMES = 100_000
 # The worker's answer to INSPECT; loading a large model on a slow board takes a while.
 _INSPECT_TIMEOUT_S = 120.0
+# A start of Python and numpy on a slow board that is busy.
+_PROBE_TIMEOUT_S = 30.0
 
 
 def launch_id(message: pb.LaunchRequest) -> str:
@@ -150,6 +152,12 @@ def description(device: Device, facts: Iterable[RuntimeFacts], held: Held | None
     )
 
 
+def probe_request(message: pb.ProbeRequest) -> launch.WorkerRequest:
+    """What the worker is asked."""
+    options = Options(cpus=tuple(message.cpus))
+    return launch.WorkerRequest("PROBE", runtime="", options=options, timeout_s=_PROBE_TIMEOUT_S)
+
+
 def inspection(answer: launch.Inspected) -> pb.InspectReply:
     """The answer to Inspect."""
     return pb.InspectReply(inputs=map(_tensor, answer.inputs), outputs=map(_tensor, answer.outputs))
@@ -176,10 +184,13 @@ def event(number: int, record: launch.Event) -> pb.Event:
                 started_mono_ns=record.started_mono_ns,
                 latency_ns=_int64(record.latency_ns),
                 lateness_ns=_int64(record.lateness_ns),
+                busy=map(_busy, record.busy),
+                others_core_share=record.others_core_share,
+                marks=record.marks,
             )
         )
     elif isinstance(record, launch.DeviceState):
-        message.device_state.CopyFrom(_device_state(record))
+        message.device_state.CopyFrom(device_state(record))
     elif isinstance(record, launch.Outputs):
         columns = [_column(name, array) for name, array in record.columns.items()]
         message.outputs.CopyFrom(pb.Outputs(first_frame=record.first_frame, columns=columns))
@@ -276,13 +287,18 @@ def _loaded(record: launch.Loaded) -> pb.Loaded:
     )
 
 
-def _device_state(record: launch.DeviceState) -> pb.DeviceState:
+def device_state(record: launch.DeviceState) -> pb.DeviceState:
+    """The device's state, in an event or in the answer to Probe."""
     return pb.DeviceState(
         after=record.when == "after",
         at_mono_ns=record.at_mono_ns,
         readings={name: _reading(reading) for name, reading in record.readings.items()},
-        busy=[pb.BusyProcess(pid=each.pid, name=each.name, core_share=each.core_share) for each in record.busy],
+        busy=map(_busy, record.busy),
     )
+
+
+def _busy(process: launch.BusyProcess) -> pb.BusyProcess:
+    return pb.BusyProcess(pid=process.pid, name=process.name, core_share=process.core_share, core=process.core)
 
 
 def _reading(reading: launch.Reading) -> pb.Reading:

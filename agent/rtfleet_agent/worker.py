@@ -23,7 +23,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from rtfleet_agent import process
+from rtfleet_agent import process, sensors
 from rtfleet_agent.feeds import Feeds, fit, read_arrays
 from rtfleet_agent.launch import (
     Block,
@@ -36,12 +36,15 @@ from rtfleet_agent.launch import (
     Loaded,
     Operators,
     Outputs,
+    Probed,
     Started,
     WorkerRequest,
     read_request,
     write_event,
 )
 from rtfleet_agent.measure import burst_p50_ns, frames_of, measure, now_ns, quiet_collector, timed, wall_ns
+from rtfleet_agent.neighbours import Neighbours
+from rtfleet_agent.probe import probe_ns
 from rtfleet_agent.runtimes import runtime
 from rtfleet_agent.runtimes.base import (
     Array,
@@ -126,6 +129,10 @@ def _answer(request: WorkerRequest, commands: Commands) -> Iterator[Event]:
     if request.task == "DESCRIBE":
         yield Described(_describe(request.runtime))
         return
+    if request.task == "PROBE":
+        process.pin(request.options.cpus)
+        yield Probed(probe_ns(), process.current_cpu())
+        return
     if not request.graphs:
         raise RuntimeFailure(f"the request to {request.task} names no graph")
     if request.task == "INSPECT":
@@ -146,7 +153,7 @@ def _describe(name: str) -> RuntimeFacts:
 
 
 def _launch(request: WorkerRequest, commands: Commands) -> Iterator[Event]:
-    yield Started(os.getpid(), now_ns(), _boot_id(), wall_ns())
+    yield Started(os.getpid(), now_ns(), sensors.boot_id(), wall_ns())
     if len(request.graphs) > 1:
         raise UnsupportedModel("this agent runs models of one graph; graphs with a loop between them are not built yet")
     graph = request.graphs[0]
@@ -206,9 +213,13 @@ def _load(module: Runtime, path: Path, graph: Graph, options: Options) -> tuple[
 
 
 def _latency(request: WorkerRequest, bound: Bound, feeds: Feeds, commands: Commands) -> Iterator[Event]:
-    """Blocks, sent between blocks: the first measured one at once, then at most one batch a second."""
+    """Blocks, sent between blocks: the first measured one at once, then at most one batch a second.
+
+    The neighbours are looked at before each batch: what a look costs comes between the same two blocks as the sending.
+    """
     frames = frames_of(bound.inputs, feeds.columns)
     waiting: list[Block] = []
+    neighbours = Neighbours()
     sent_ns = now_ns()
     seen_measured = False
     done = 0
@@ -217,14 +228,14 @@ def _latency(request: WorkerRequest, bound: Bound, feeds: Feeds, commands: Comma
             done += len(block.latency_ns)
             _check_outputs(bound.outputs, done - 1, feeds.frames)
             process.check_resident(request.max_rss_bytes)
-            waiting.append(block)
+            waiting.append(replace(block, marks=("suspend",)) if neighbours.suspended() else block)
             first_measured = block.phase != "WARMUP" and not seen_measured
             seen_measured = seen_measured or first_measured
             if first_measured or now_ns() - sent_ns >= _SEND_EVERY_NS:
-                yield from waiting
+                yield from neighbours.seen(waiting)
                 waiting.clear()
                 sent_ns = now_ns()
-    yield from waiting
+    yield from neighbours.seen(waiting)
 
 
 def _parity(bound: Bound, feeds: Feeds, commands: Commands) -> Iterator[Event]:
@@ -288,13 +299,6 @@ def _existing(graph: Graph) -> Path:
     if not graph.path.is_file():
         raise BadModel(f"graph '{graph.name}': no file {graph.path.name} was laid out")
     return graph.path
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 if __name__ == "__main__":

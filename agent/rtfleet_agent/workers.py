@@ -22,12 +22,14 @@ from typing import IO, BinaryIO, cast
 import rtfleet_agent
 from rtfleet_agent import sensors
 from rtfleet_agent.launch import (
+    Answer,
     Described,
     Event,
     Failed,
     FailureKind,
     Finished,
     Inspected,
+    Probed,
     WorkerRequest,
     read_event,
     write_request,
@@ -167,7 +169,7 @@ class Worker:
         pipe = _pipe(self.process.stdout)
         try:
             while (event := read_event(pipe)) is not None:
-                if isinstance(event, (Finished, Failed, Inspected, Described)):
+                if isinstance(event, (Finished, Failed, Inspected, Described, Probed)):
                     self._result = event
                 else:
                     self._on_event(event)
@@ -199,8 +201,8 @@ class Worker:
         return round((usage.ru_utime + usage.ru_stime) * 1e9)
 
 
-def ask(python: str, request: WorkerRequest, folder: Path) -> Inspected | Described | Failed:
-    """The one answer of an INSPECT or DESCRIBE worker, within the request's `timeout_s`."""
+def ask(python: str, request: WorkerRequest, folder: Path) -> Answer | Failed:
+    """The one answer of an INSPECT, DESCRIBE or PROBE worker, within the request's `timeout_s`."""
     try:
         worker = Worker(python, request, folder, on_event=lambda event: None)
     except OSError as error:
@@ -210,7 +212,7 @@ def ask(python: str, request: WorkerRequest, folder: Path) -> Inspected | Descri
         worker.end()
         return Failed("TIMEOUT", f"the worker gave no answer within {request.timeout_s:g} s")
     ending = worker.end()
-    if isinstance(ending.result, (Inspected, Described)):
+    if isinstance(ending.result, (Inspected, Described, Probed)):
         return ending.result
     return ending.failure()
 

@@ -16,6 +16,7 @@ from rtfleet.artifact import File, Graph, Tensor
 from rtfleet.errors import DeviceError, LeaseHeld
 from rtfleet.records import (
     BusyProcess,
+    CoreFacts,
     DeviceFacts,
     DeviceState,
     Kind,
@@ -23,6 +24,7 @@ from rtfleet.records import (
     Options,
     Phase,
     Placement,
+    Probe,
     Reading,
     RuntimeFacts,
 )
@@ -36,6 +38,8 @@ CHUNK_BYTES = 1 << 20
 CALL_TIMEOUT_S = 30.0
 # Describe asks every runtime in a process of its own; on a small board their imports take a while.
 DESCRIBE_TIMEOUT_S = 120.0
+# The agent gives its worker 30 s.
+PROBE_TIMEOUT_S = 60.0
 
 T = TypeVar("T")
 
@@ -157,6 +161,10 @@ class AgentClient:
             lease_holder=reply.lease.holder,
             lease_expires_in_s=reply.lease.expires_in_s,
             is_host=is_host,
+            cores_info=tuple(
+                CoreFacts(core.index, _optional(core, "capacity"), _optional(core, "max_frequency_khz"))
+                for core in reply.core_info
+            ),
         )
 
     async def acquire(self, lease_id: str, holder: str) -> float:
@@ -212,6 +220,18 @@ class AgentClient:
         request = pb.InspectRequest(lease_id=self.lease_id, runtime=runtime, graph=_graph(graph))
         reply = await self._call(self._stub.Inspect(request, metadata=self._metadata, timeout=DESCRIBE_TIMEOUT_S))
         return tuple(map(_tensor, reply.inputs)), tuple(map(_tensor, reply.outputs))
+
+    async def probe(self, cpus: Sequence[int] = ()) -> Probe:
+        """How fast the device is right now on these cores (none: the scheduler's choice), and its state.
+
+        Raises:
+            DeviceError: a launch runs, or the lease is not held.
+        """
+        request = pb.ProbeRequest(lease_id=self.lease_id, cpus=cpus)
+        reply: pb.ProbeReply = await self._call(
+            self._stub.Probe(request, metadata=self._metadata, timeout=PROBE_TIMEOUT_S)
+        )
+        return Probe(reply.probe_ns, _device_state(reply.state), None if reply.cpu < 0 else reply.cpu)
 
     async def launch(self, order: LaunchOrder) -> AsyncIterator[log.LaunchEvent]:
         """Start a launch and yield its events. A line that breaks is taken up again where it was.
@@ -382,11 +402,12 @@ def _event(message: pb.Event) -> log.LaunchEvent | None:
             started_mono_ns=body.started_mono_ns,
             latency_ns=_nanoseconds(body.latency_ns),
             lateness_ns=_nanoseconds(body.lateness_ns),
+            marks=tuple(body.marks),
+            busy=tuple(map(_busy, body.busy)),
+            others_core_share=_optional(body, "others_core_share"),
         )
     if kind == "device_state":
-        readings = {name: _reading(reading) for name, reading in sorted(body.readings.items())}
-        busy = tuple(BusyProcess(process.pid, process.name, process.core_share) for process in body.busy)
-        return log.Conditions(body.after, DeviceState(body.at_mono_ns, readings, busy))
+        return log.Conditions(body.after, _device_state(body))
     if kind == "outputs":
         columns = {
             column.name: np.frombuffer(column.data, column.dtype).reshape(tuple(column.dims)) for column in body.columns
@@ -397,6 +418,15 @@ def _event(message: pb.Event) -> log.LaunchEvent | None:
     if kind == "failed":
         return log.Failed(pb.FailureKind.Name(body.kind), body.message, body.signal, body.stderr)
     return None
+
+
+def _device_state(state: pb.DeviceState) -> DeviceState:
+    readings = {name: _reading(reading) for name, reading in sorted(state.readings.items())}
+    return DeviceState(state.at_mono_ns, readings, tuple(map(_busy, state.busy)))
+
+
+def _busy(process: pb.BusyProcess) -> BusyProcess:
+    return BusyProcess(process.pid, process.name, process.core_share, _optional(process, "core"))
 
 
 def _reading(reading: pb.Reading) -> Reading:

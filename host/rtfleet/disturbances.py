@@ -8,16 +8,15 @@ was broken, so a FAIL stands and a PASS becomes INCONCLUSIVE. Each names its cau
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from rtfleet import sustained
+from rtfleet import cores, might_have_been, neighbours, sustained
+from rtfleet.neighbours import BUSY_SHARE
 from rtfleet.records import Case, DeviceFacts, DeviceState, Launch, Reading, RunSettings
 
-# The neighbours' share of all cores from which a FAIL is no longer the model's alone.
-BUSY_SHARE = 0.25
 # A percentile asks about one frame in a hundred; so much stolen time can be that frame.
 STEAL_SHARE = 0.01
 # A block whose probe took this many times the case's usual was run by a slower machine; single probes stray less.
@@ -35,6 +34,7 @@ class Disturbance:
         text: The cause, to stand after "despite" or "while": "busy neighbours: 1.8 cores, make (pid 7) 1.6".
         hint: What to do about it.
         factor: By how much it slowed at most, where that is known: it excuses no more than that.
+        blocks: Indices of the blocks that it disturbed, where that is known: it excuses nothing but these.
     """
 
     code: str
@@ -42,14 +42,15 @@ class Disturbance:
     text: str
     hint: str
     factor: float | None = None
+    blocks: tuple[int, ...] = ()
 
 
 def of_launch(
     launch: Launch, case: Case, device: DeviceFacts | None, settings: RunSettings, usual_probe_ns: float | None = None
 ) -> tuple[Disturbance, ...]:
     """All that disturbed one launch. `usual_probe_ns` as from `usual_probe`."""
-    cores = device.cores if device else 0
-    found = [busy(launch, cores), steal(launch, cores), quota(launch, case.options.threads)]
+    count = device.cores if device else 0
+    found = [busy(launch, count, case.options.cpus), steal(launch, count), quota(launch, case.options.threads)]
     if not sustained.is_sustained(case.scenario, settings):
         # In a sustained run throttling is what is measured, not what disturbs it.
         found += [throttled(launch), slow_machine(launch, usual_probe_ns)]
@@ -68,26 +69,14 @@ def excuse(
     """What may be why a launch failed; None where nothing slowed it, or not by so much.
 
     Where the factor is known, the launch is judged again with latencies divided by it: a machine that was 1.4x slower
-    does not excuse a model that takes ten times its limit.
+    does not excuse a model that takes ten times its limit. Where the blocks are known, it is judged again without them.
     """
     for one in slowing(disturbed):
-        if one.factor is None or not still_fails(faster(launch, one.factor)):
+        without = launch if one.factor is None else might_have_been.faster(launch, one.factor)
+        without = might_have_been.without(without, one.blocks) if one.blocks else without
+        if without is launch or not without.latency_ns.size or not still_fails(without):
             return one
     return None
-
-
-def faster(launch: Launch, factor: float) -> Launch:
-    """The launch as it might have been without a disturbance that slowed it by `factor`."""
-
-    def divided(value_ns: int | None) -> int | None:
-        return None if value_ns is None else round(value_ns / factor)
-
-    return replace(
-        launch,
-        latency_ns=(launch.latency_ns / factor).astype(np.int64),
-        load_ns=divided(launch.load_ns),
-        first_inference_ns=divided(launch.first_inference_ns),
-    )
 
 
 def flattering(disturbed: Sequence[Disturbance]) -> list[Disturbance]:
@@ -95,10 +84,12 @@ def flattering(disturbed: Sequence[Disturbance]) -> list[Disturbance]:
     return [one for one in disturbed if one.effect == "flatters"]
 
 
-def busy(launch: Launch, cores: int) -> Disturbance | None:
-    """Others that took a good part of the device just before or during the launch."""
+def busy(launch: Launch, count: int, cpus: Sequence[int] = ()) -> Disturbance | None:
+    """Others that took a good part of the device while blocks ran; else just before the launch, or during all of it."""
+    if seen := neighbours.busy(launch, count, cpus):
+        return Disturbance("busy", "slows", f"a busy neighbour: {seen.text}", seen.hint, blocks=seen.blocks)
     worst = max(_states(launch), key=_others, default=None)
-    if worst is None or _others(worst) < BUSY_SHARE * max(cores, 1):
+    if worst is None or _others(worst) < BUSY_SHARE * max(count, 1):
         return None
     named = ", ".join(f"{one.name} (pid {one.pid}) {one.core_share:.1f}" for one in worst.busy[:2])
     return Disturbance(
@@ -116,12 +107,12 @@ def _others(state: DeviceState) -> float:
     return max(named, counted) if isinstance(counted, float) else named
 
 
-def steal(launch: Launch, cores: int) -> Disturbance | None:
+def steal(launch: Launch, count: int) -> Disturbance | None:
     """Time that a hypervisor gave to somebody else, as a share of all cores."""
     moved, before, after = moved_by(launch, "steal_ns"), launch.device_before, launch.device_after
     if not moved or before is None or after is None or after.at_mono_ns <= before.at_mono_ns:
         return None
-    share = moved / (after.at_mono_ns - before.at_mono_ns) / max(cores, 1)
+    share = moved / (after.at_mono_ns - before.at_mono_ns) / max(count, 1)
     if share < STEAL_SHARE:
         return None
     return Disturbance(
@@ -134,19 +125,29 @@ def steal(launch: Launch, cores: int) -> Disturbance | None:
 
 def quota(launch: Launch, threads: int) -> Disturbance | None:
     """A container's limit below what the launch's threads could use: it stops them for part of each period."""
-    cores = _value(launch.device_before, "cpu_quota_cores")
-    if not isinstance(cores, float) or cores >= threads + 1:
+    limit = _value(launch.device_before, "cpu_quota_cores")
+    if not isinstance(limit, float) or limit >= threads + 1:
         return None
     return Disturbance(
         "quota",
         "slows",
-        f"a quota of {cores:g} cores for the agent's cgroup",
+        f"a quota of {limit:g} cores for the agent's cgroup",
         "raise the container's cpu limit and measure again",
     )
 
 
 def throttled(launch: Launch) -> Disturbance | None:
     """The device slowed itself down because of heat or power."""
+    hint = "let the device cool down, give it air and a proper power supply, and measure again"
+    marked = sum("throttled" in block.marks for block in launch.blocks)
+    if marked:
+        return Disturbance("throttled", "slows", f"throttling in {marked} of {len(launch.blocks)} blocks", hint)
+    for state in _states(launch):
+        pressure, limit = _value(state, "thermal_pressure"), _value(state, "cpu_speed_limit_percent")
+        if isinstance(pressure, str) and pressure != "none":
+            return Disturbance("throttled", "slows", f"throttling (the system tells {pressure} heat)", hint)
+        if isinstance(limit, float) and limit < 100:
+            return Disturbance("throttled", "slows", f"throttling (the clock is limited to {limit:g} %)", hint)
     for name in _family(launch, "throttle_count"):
         now = _value(launch.device_after, name)
         flags = int(now) & _THROTTLED_NOW if name.endswith("firmware_flags") and isinstance(now, float) else 0
@@ -155,7 +156,7 @@ def throttled(launch: Launch) -> Disturbance | None:
                 "throttled",
                 "slows",
                 f"throttling ({name} moved while it ran)",
-                "let the device cool down, give it air and a proper power supply, and measure again",
+                hint,
             )
     return None
 
@@ -212,8 +213,12 @@ def real_time(launch: Launch) -> Disturbance | None:
 
 
 def pinned(case: Case, device: DeviceFacts | None) -> Disturbance | None:
-    """Pinned to some cores of a chip whose cores differ; which are the big ones is not known here."""
-    if not case.options.cpus or device is None or not device.arch.lower().startswith(("arm", "aarch")):
+    """Pinned to others than the little cores of a chip whose cores differ."""
+    if not case.options.cpus or device is None:
+        return None
+    flatters = cores.flatters(case.options.cpus, device.cores_info)
+    # Where nothing tells the cores apart, an ARM chip may still have big ones.
+    if flatters is False or (flatters is None and not device.arch.lower().startswith(("arm", "aarch"))):
         return None
     cpus = ", ".join(map(str, case.options.cpus))
     return Disturbance(

@@ -10,7 +10,18 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from rtfleet.model import Array
-from rtfleet.records import Block, CaseError, DeviceState, Kind, Launch, Nanoseconds, Phase, Placement, RuntimeFacts
+from rtfleet.records import (
+    Block,
+    BusyProcess,
+    CaseError,
+    DeviceState,
+    Kind,
+    Launch,
+    Nanoseconds,
+    Phase,
+    Placement,
+    RuntimeFacts,
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,9 @@ class Frames:
     started_mono_ns: int
     latency_ns: Nanoseconds
     lateness_ns: Nanoseconds
+    marks: tuple[str, ...] = ()
+    busy: tuple[BusyProcess, ...] = ()
+    others_core_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -130,6 +144,9 @@ def _blocks(frames: Sequence[Frames]) -> tuple[Block, ...]:
                 probe_after_ns=block.probe_after_ns,
                 cpu=block.cpu,
                 started_mono_ns=block.started_mono_ns,
+                marks=block.marks,
+                busy=block.busy,
+                others_core_share=block.others_core_share,
             )
         )
     return tuple(blocks)

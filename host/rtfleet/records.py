@@ -40,6 +40,15 @@ class RuntimeFacts:
 
 
 @dataclass(frozen=True)
+class CoreFacts:
+    """One core. `capacity` is the kernel's, 1024 for the largest core; None where it is not told."""
+
+    index: int
+    capacity: int | None = None
+    max_frequency_khz: int | None = None
+
+
+@dataclass(frozen=True)
 class DeviceFacts:
     """What a device said of itself, and what the fleet calls it.
 
@@ -69,6 +78,7 @@ class DeviceFacts:
     lease_expires_in_s: float = 0.0
     is_host: bool = False
     profile: str = ""
+    cores_info: tuple[CoreFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,11 +91,16 @@ class Reading:
 
 @dataclass(frozen=True)
 class BusyProcess:
-    """Somebody else's process and its share of one core over the time observed."""
+    """Somebody else's process and its share of one core over the time observed.
+
+    Attributes:
+        core: The core that its busiest thread was last seen on; None where nobody looked.
+    """
 
     pid: int
     name: str
     core_share: float
+    core: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +110,15 @@ class DeviceState:
     at_mono_ns: int
     readings: Mapping[str, Reading] = field(default_factory=dict)
     busy: tuple[BusyProcess, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """How fast the device is while nothing is measured, and its state. `cpu`: where the probe ran."""
+
+    probe_ns: int
+    state: DeviceState
+    cpu: int | None = None
 
 
 # ---- cases and launches --------------------------------------------------------------------------------------------
@@ -162,7 +186,9 @@ class Block:
 
     Attributes:
         first_frame: Index into the launch's column of this phase (warm-up, latency or burst).
-        marks: What disturbed it, in words ("suspend").
+        marks: What disturbed it, in words ("suspend", "throttled").
+        busy: Others that used processor time while it ran, over about a second with the blocks around it.
+        others_core_share: Cores that everybody but the worker used then; None where nobody looked.
     """
 
     phase: Phase
@@ -173,6 +199,8 @@ class Block:
     cpu: int | None
     started_mono_ns: int = 0
     marks: tuple[str, ...] = ()
+    busy: tuple[BusyProcess, ...] = ()
+    others_core_share: float | None = None
 
 
 def _no_frames() -> Nanoseconds:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from rtfleet import launch_log as log
-from rtfleet.records import Launch, Phase
+from rtfleet.records import BusyProcess, Launch, Phase
 
 
 def frames(phase: Phase, latency_ns: list[int], lateness_ns: list[int] | None = None) -> log.Frames:
@@ -42,6 +44,20 @@ def test_a_paced_launch_keeps_its_phases_apart() -> None:
         ("PACED", 2, 1),
         ("BURST", 0, 2),
     ]
+
+
+def test_a_block_keeps_what_disturbed_it() -> None:
+    disturbed = replace(
+        frames("PACED", [1], [1]), marks=("throttled",), busy=(BusyProcess(7, "stress", 0.8, 1),), others_core_share=0.9
+    )
+
+    (block,) = launch(disturbed).blocks
+
+    assert (block.marks, block.busy, block.others_core_share) == (
+        ("throttled",),
+        (BusyProcess(7, "stress", 0.8, 1),),
+        0.9,
+    )
 
 
 def test_in_a_burst_the_burst_is_what_is_measured() -> None:

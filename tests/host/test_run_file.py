@@ -17,7 +17,7 @@ from builders import HOSTILE, journalled, judged, judged_case, measured_launch, 
 
 from rtfleet import run_file
 from rtfleet.errors import RtfleetError, UsageError
-from rtfleet.records import CaseError, CaseResult, Reading, Run
+from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Reading, Run
 from rtfleet.run_file import Journal
 
 RUN = run_of(whole_case(measured_launch("l1"), measured_launch("l2", round_=2)))
@@ -267,6 +267,42 @@ def test_a_run_comes_back_from_its_run_json(tmp_path: Path) -> None:
 
     assert _same(run_file.read(tmp_path / "run.json"), run)
     assert _same(run_file.read(tmp_path), run)
+
+
+def _watched(run: Run) -> Run:
+    """The run with everything told that later agents tell of blocks and cores."""
+    result = run.results[0]
+    launch = result.launches[0]
+    seen = {"busy": (BusyProcess(7, "stress", 0.8, 1), BusyProcess(8, "old", 0.2)), "marks": ("throttled",)}
+    blocks = tuple(dataclasses.replace(block, others_core_share=1.0, **seen) for block in launch.blocks)
+    cores = (CoreFacts(0, 446, 1_800_000), CoreFacts(1))
+    devices = tuple(dataclasses.replace(facts, cores_info=cores) for facts in run.devices)
+    result = dataclasses.replace(result, launches=(dataclasses.replace(launch, blocks=blocks), *result.launches[1:]))
+    return dataclasses.replace(run, devices=devices, results=(result,))
+
+
+def test_what_others_did_while_a_block_ran_is_kept(tmp_path: Path) -> None:
+    run = _watched(RUN)
+    (tmp_path / "run.json").write_text(json.dumps(_document(run)))
+
+    assert _same(run_file.read(tmp_path / "run.json"), run)
+    assert _same(run_file.read(journalled(run, tmp_path / "run")), run)
+
+
+def test_a_run_of_an_agent_that_did_not_look_into_blocks_is_read(tmp_path: Path) -> None:
+    document = _document(_watched(RUN))
+    for facts in document["devices"].values():
+        del facts["cores_info"]
+    for launch in document["cases"][0]["launches"]:
+        for block in launch["blocks"]:
+            del block["busy"], block["others_core_share"]
+    (tmp_path / "run.json").write_text(json.dumps(document))
+
+    read = run_file.read(tmp_path / "run.json")
+
+    assert read.devices[0].cores_info == ()
+    block = read.results[0].launches[0].blocks[0]
+    assert (block.busy, block.others_core_share, block.marks) == ((), None, ("throttled",))
 
 
 def test_many_frames_stand_in_the_runs_folder_instead_of_its_json(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_model_over_its_budget_fails_the_run_and_leaves_the_other_its_pass(ran
 def test_a_model_that_is_too_slow_fails_unless_a_neighbour_may_have_slowed_it(ran: Ran) -> None:
     check = ran.check("slow", "latency_p90_ms")
     assert check["value"] >= 1.5
-    assert check["verdict"] == "FAIL" or (check["verdict"] == "INCONCLUSIVE" and "busy neighbours" in check["reason"])
+    assert check["verdict"] == "FAIL" or (check["verdict"] == "INCONCLUSIVE" and "busy neighbour" in check["reason"])
 
 
 def test_a_budget_of_the_command_line_replaces_that_of_the_suite(ran: Ran) -> None:

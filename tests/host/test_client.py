@@ -1,0 +1,61 @@
+"""The host's side of the wire, against a real agent on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from rtfleet import launch_log
+from rtfleet.artifact import Graph, file_of
+from rtfleet.client import AgentClient, LaunchOrder
+from rtfleet.records import DeviceFacts, Launch, Options, Probe
+from rtfleet.transports import local
+
+MODEL = {
+    "inputs": [{"name": "x", "dtype": "float32", "shape": [1, 4]}],
+    "outputs": [{"name": "y", "dtype": "float32", "shape": [1], "rule": "sum"}],
+    "latency_us": 100,
+}
+
+
+async def _talk(folder: Path) -> tuple[DeviceFacts, Probe, Launch]:
+    """Describe, probe, and one launch of a second."""
+    (folder / "main.fake.json").write_text(json.dumps(MODEL))
+    np.savez(folder / "feeds.npz", x=np.zeros((6, 1, 4), np.float32))
+    model, feeds = file_of(folder / "main.fake.json"), file_of(folder / "feeds.npz")
+    order = LaunchOrder(
+        launch_id="one", kind="LATENCY", runtime="fake", graphs=(Graph("main", (model,), (), ()),),
+        feeds_sha256=feeds.sha256, options=Options(), hop_ns=10_000_000, min_frames=100, min_duration_ns=0,
+        block_frames=20, timeout_s=60, warmup_ns=300_000_000,
+    )  # fmt: skip
+    async with local.connect("board", folder / "store", "client-test") as link, AgentClient(link, "board") as client:
+        facts = await client.describe()
+        await client.acquire("a secret of this test's own", "test")
+        probe = await client.probe()
+        await client.push([model, feeds])
+        events = [event async for event in client.launch(order)]
+    launch = launch_log.launch_of(
+        events, launch_id="one", kind="LATENCY", round_=1, paced=True, feeds_sha256=feeds.sha256
+    )
+    return facts, probe, launch
+
+
+def test_what_an_agent_tells_of_cores_speed_and_neighbours_arrives(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
+        try:
+            facts, probe, launch = asyncio.run(_talk(tmp_path))
+        finally:
+            neighbour.kill()
+
+    assert [core.index for core in facts.cores_info] == list(range(os.cpu_count() or 1))
+    assert probe.probe_ns > 0 and "load_1m" in probe.state.readings
+    named = [process for block in launch.blocks for process in block.busy if process.pid == neighbour.pid]
+    assert named and named[0].core in range(os.cpu_count() or 1)
+    assert any(block.others_core_share for block in launch.blocks)
+    assert not any("suspend" in block.marks for block in launch.blocks)
