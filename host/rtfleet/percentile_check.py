@@ -46,7 +46,7 @@ def judge(budget: Budget, measured: Measured) -> Check:
         text = "no launch was measured: measure again"
         return Check(budget.metric, budget.limit, None, "INCONCLUSIVE", text, budget.where)
     settings, launches = measured.settings, measured.launches
-    seen = percentile_claims.evidence(launches, [claim.column(launch) for launch in launches], claim.limit_ns)
+    seen = percentile_claims.evidence(claim, launches, [claim.column(launch) for launch in launches])
     verdict, reason = _verdict(claim, seen, measured)
     holds = len(launches) - len(percentile_claims.unproven_launches(seen, claim.share, settings.confidence))
     return Check(
@@ -172,7 +172,7 @@ def _scheduler(claim: Claim, seen: Evidence, measured: Measured) -> str:
     if claim.of != "response" or not sum(seen.over):
         return ""
     alone = [statistics.undelayed_response_ns(launch, measured.hop_ns) for launch in measured.launches]
-    seen_alone = percentile_claims.evidence(measured.launches, alone, claim.limit_ns)
+    seen_alone = percentile_claims.evidence(claim, measured.launches, alone)
     if not percentile_claims.proves(seen_alone, claim.share, measured.settings.confidence):
         return ""
     return (

@@ -103,16 +103,19 @@ def claim_of(budget: Budget, hop: int | None) -> Claim | str:
     return Claim(budget, of, budget.limit * unit_ns, metric.share_over, unit_ns)
 
 
-def evidence(launches: Sequence[Launch], columns: Sequence[Nanoseconds], limit_ns: float) -> Evidence:
+def evidence(claim: Claim, launches: Sequence[Launch], columns: Sequence[Nanoseconds]) -> Evidence:
     """Frames over the limit and the clusters that they come in. `columns` are the launches', frame by frame.
 
-    A frame came near where it is past the middle between the median and the limit: half the limit for a model far
-    below it. (Half the limit itself would call every frame of a model at 0.6 of its limit near, one endless cluster.)
+    A frame came near where it is past the middle between the median and the limit, half the limit for a model far
+    below it, and among the slowest of twice the allowed share. Closer to its limit a model has so many frames past the
+    middle that they join to endless clusters, which tell nothing of those that may be over (docs/verdicts.md).
     """
-    near_ns = (float(np.median(statistics.pooled(columns))) + limit_ns) / 2
-    lengths = np.concatenate([np.diff(statistics.runs(column > min(near_ns, limit_ns)))[:, 0] for column in columns])
+    slow = 100 * (1 - min(2 * claim.share, 0.5))
+    median_ns, slow_ns = (float(ns) for ns in np.percentile(statistics.pooled(columns), (50, slow)))
+    near_ns = min(max((median_ns + claim.limit_ns) / 2, slow_ns), claim.limit_ns)
+    lengths = np.concatenate([np.diff(statistics.runs(column > near_ns))[:, 0] for column in columns])
     return Evidence(
-        over=tuple(int(np.count_nonzero(column > limit_ns)) for column in columns),
+        over=tuple(int(np.count_nonzero(column > claim.limit_ns)) for column in columns),
         frames=tuple(launch.latency_ns.size for launch in launches),
         cluster=max(LEAST_CLUSTER, float(lengths.mean())) if lengths.size else LEAST_CLUSTER,
         cluster_measured=bool(lengths.size),

@@ -112,11 +112,33 @@ def blocks_until_disproven(seed: int, share: float, cluster: int, tries: int) ->
         yield next((n for n in range(2, 61) if betting.disproves(blocks[:n], ALLOWED, needed)), 61)
 
 
-@pytest.mark.parametrize(("cluster", "most"), [(1, 7), (3, 9), (5, 12)])
+@pytest.mark.parametrize(("cluster", "most"), [(1, 8), (3, 9), (5, 12)])
 def test_five_times_the_allowed_share_is_disproven_within_a_launch(cluster: int, most: int) -> None:
     blocks = list(blocks_until_disproven(500 + cluster, 5 * ALLOWED, cluster, 200))
 
     assert 4 <= np.median(blocks) <= most
+
+
+def test_ordinary_frames_past_the_middle_to_the_limit_are_no_clusters() -> None:
+    rng = np.random.default_rng(600)
+    launches = [launch(31.0 * np.exp(0.15 * rng.standard_normal(1301)), burst=True) for _ in range(3)]
+
+    judged = judge_case(
+        case(*launches, budgets=(LATENCY,), of=OFFLINE, scenario="burst"), None, RunSettings(frames=1301)
+    )
+
+    (check,) = judged.checks
+    assert (check.verdict, check.assumed_cluster) == ("PASS", 3.0)
+
+
+def test_one_long_stall_in_each_launch_seldom_fails_a_case_at_its_limit() -> None:
+    rng, needed = np.random.default_rng(700), betting.needed_wealth(3, 0.99)
+    over = rng.random((600, 1400)) < ALLOWED
+    over[:, 520:537] = True
+
+    failed = sum(betting.disproves(row.reshape(14, 100).mean(axis=1), ALLOWED, needed) for row in over)
+
+    assert at_most(0.01 / 3, failed, 600)
 
 
 @pytest.mark.slow
