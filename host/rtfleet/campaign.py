@@ -85,6 +85,8 @@ async def _measure(campaign: Campaign, here: Station) -> None:
     """All of one device: latency in interleaved rounds, then what was missing, then parity (it heats)."""
     cases: list[Joined] = []
     launches: dict[str, list[Launch]] = {}
+    # Rounds that a case has had, those of an earlier host with its good launches.
+    rounds: dict[str, int] = {}
     arrivals = _arrivals(here)
 
     def wanted(joined: Joined) -> int:
@@ -100,6 +102,7 @@ async def _measure(campaign: Campaign, here: Station) -> None:
 
     async def launch(joined: Joined) -> None:
         held = launches[joined.case.id]
+        rounds[joined.case.id] += 1
         held.append(await launching.latency(campaign, here, joined, held))
 
     try:
@@ -108,15 +111,15 @@ async def _measure(campaign: Campaign, here: Station) -> None:
             resume.check_case(campaign.order.evidence, joined.case, joined.artifact)
             cases.append(joined)
             launches[joined.case.id] = list(campaign.held_launches(here, joined))
+            rounds[joined.case.id] = good(joined)
             campaign.journal.case(CaseResult(joined.case, joined.artifact, joined.budgets))
             await launching.push(campaign, here, joined.artifact)
             campaign.tell(events.CaseJoined(joined.case))
             if campaign.order.baseline is None and good(joined) < wanted(joined):
                 await launch(joined)
-        started = {joined.case.id: max(good(joined), campaign.order.baseline is None) for joined in cases}
         for round_ in range(1, max(map(wanted, cases), default=0) + 1):
             for joined in plan.round_order(cases, round_, paired=campaign.order.baseline is not None):
-                if started[joined.case.id] < round_ <= wanted(joined) and not hopeless(joined):
+                if rounds[joined.case.id] < round_ <= wanted(joined) and not hopeless(joined):
                     await launch(joined)
         for _ in range(MAX_REPEATS):
             for joined in cases:

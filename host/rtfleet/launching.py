@@ -91,7 +91,8 @@ async def latency(campaign: Campaign, here: Station, joined: Joined, held: Seque
         try:
             async for event in here.client.launch(asked):
                 so_far.append(event)
-                if isinstance(event, launch_log.Conditions) and not (stopped or decision):
+                # The state after a launch can't have ended it.
+                if isinstance(event, launch_log.Conditions) and not (event.after or stopped or decision):
                     decision = stopped = sustained.limit_reached(event.state, settings)
                     if stopped:
                         await here.client.finish(asked.launch_id)
