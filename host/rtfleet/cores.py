@@ -13,13 +13,13 @@ from rtfleet.records import CoreFacts
 ALIKE = 0.9
 
 
-def parse(text: str) -> tuple[int, ...]:
-    """`0,2-3` is (0, 2, 3). Raises UsageError."""
+def parse(text: str, expected: str = "cores like 0,2-3") -> tuple[int, ...]:
+    """`0,2-3` is (0, 2, 3). Raises UsageError that says what was `expected`."""
     found: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if not match or int(match[2] or match[1]) < int(match[1]):
-            raise UsageError(f"--cpus {text}: expected big, little or cores like 0,2-3")
+            raise UsageError(f"--cpus {text}: expected {expected}")
         found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(sorted(found))
 
@@ -38,7 +38,7 @@ def chosen(spec: str | tuple[int, ...], cores: Sequence[CoreFacts]) -> tuple[int
     """
     if spec == "big" or spec == "little":
         return _of_kind(spec, cores)
-    wanted = parse(spec) if isinstance(spec, str) else tuple(sorted(set(spec)))
+    wanted = parse(spec, "big, little or cores like 0,2-3") if isinstance(spec, str) else tuple(sorted(set(spec)))
     here = [core.index for core in cores]
     missing = sorted(set(wanted) - set(here)) if here else []
     if missing:

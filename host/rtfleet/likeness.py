@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from rtfleet import statistics
 from rtfleet.errors import UsageError
+from rtfleet.order import BASELINE
 from rtfleet.records import CaseResult, DeviceFacts, Launch, Run, RunSettings
 
 UNKNOWN = "unknown"
@@ -67,6 +68,17 @@ def pairs_of(baseline: Run, candidate: Run) -> tuple[Pair, ...]:
             "cases are matched by model/variant@device/scenario: measure the same ones",
         )
     return pairs
+
+
+def sides_of(run: Run) -> tuple[Run, Run]:
+    """Baseline and candidate of a run that was measured against a baseline, the same cases under the same ids."""
+    before = tuple(
+        replace(result, case=replace(result.case, model=result.case.model.removeprefix(BASELINE)))
+        for result in run.results
+        if result.case.model.startswith(BASELINE)
+    )
+    after = tuple(result for result in run.results if not result.case.model.startswith(BASELINE))
+    return replace(run, id=f"{run.id} baseline", results=before), replace(run, results=after)
 
 
 def unmatched(baseline: Run, candidate: Run) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from pathlib import Path
 
 import typer
@@ -24,49 +22,14 @@ def compare(
     Exit codes: 0 nothing is slower by more than the tolerance, 1 something is, 2 unlike conditions or no such runs,
     3 INCONCLUSIVE.
     """
-    from rtfleet import compare as comparing
     from rtfleet import run_file
-    from rtfleet.cli import options
-    from rtfleet.errors import RtfleetError
-    from rtfleet.report import comparison, console, files
+    from rtfleet.cli import options, present
+    from rtfleet.report import files
 
     targets = files.Targets(json)
     files.check(targets)
-    allowed, trust = share(tolerance, "--tolerance"), options.confidence(confidence) or confidence
+    allowed, trust = options.tolerance(tolerance), options.confidence(confidence) or confidence
     runs = run_file.read(baseline), run_file.read(candidate)
-    pairs = comparing.pairs_of(*runs)
-    comparisons = comparing.compare(pairs, tolerance=allowed, confidence=trust, anyway=anyway)
-    compared = comparison.Compared(
-        baseline=f"{runs[0].id} ({baseline})",
-        candidate=f"{runs[1].id} ({candidate})",
-        pairs=pairs,
-        comparisons=comparisons,
-        tolerance=allowed,
-        confidence=trust,
-        exit_code=comparing.exit_code(comparisons, allowed),
-        unmatched=comparing.unmatched(*runs),
-    )
-    if targets.on_stdout:
-        sys.stdout.write(comparison.to_text(compared))
-    else:
-        comparison.show(compared, console.output())
-        if json:
-            try:
-                Path(json).write_text(comparison.to_text(compared), encoding="utf-8")
-            except OSError as error:
-                raise RtfleetError(f"--json {json}: can't be written: {error.strerror}") from None
-    raise typer.Exit(compared.exit_code)
-
-
-def share(text: str, flag: str) -> float:
-    """`10%`, `10 %` and `0.1` are 0.1. Raises UsageError for what is no share of at least 0 and below 1."""
-    from rtfleet.errors import UsageError
-
-    number, percent, rest = text.partition("%")
-    try:
-        value = float(number) / (100 if percent else 1)
-    except ValueError:
-        value = math.nan
-    if rest.strip() or not 0 <= value < 1:
-        raise UsageError(f"{flag} {text}: expected a share like 10% or 0.1")
-    return value
+    names = f"{runs[0].id} ({baseline})", f"{runs[1].id} ({candidate})"
+    compared = present.compared(runs, names, tolerance=allowed, confidence=trust, anyway=anyway)
+    raise typer.Exit(present.comparison(compared, targets))

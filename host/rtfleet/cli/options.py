@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rtfleet import cores
 from rtfleet.errors import UsageError
 from rtfleet.model import TASKS, Task
 from rtfleet.records import Scenario
@@ -85,24 +86,17 @@ def duration_s(text: str | None, flag: str) -> float | None:
 
 def cpus(text: str | None) -> tuple[int, ...]:
     """`0,2-3` is (0, 2, 3). Raises UsageError."""
-    if text is None:
-        return ()
-    found: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
-        if not match or int(match[2] or match[1]) < int(match[1]):
-            raise UsageError(f"--cpus {text}: expected cores like 0,2-3")
-        found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
-    return tuple(sorted(found))
+    return () if text is None else cores.parse(text)
 
 
-def tolerance(text: str | None) -> float | None:
-    """`10%` and `0.1` are 0.1. Raises UsageError."""
-    if text is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
-    value = float(match[1]) / (100 if match[2] else 1) if match else math.nan
-    if not 0 <= value < 1:
+def tolerance(text: str) -> float:
+    """`10%`, `10 %` and `0.1` are 0.1. Raises UsageError for what is no share of at least 0 and below 1."""
+    number, percent, rest = text.partition("%")
+    try:
+        value = float(number) / (100 if percent else 1)
+    except ValueError:
+        value = math.nan
+    if rest.strip() or not 0 <= value < 1:
         raise UsageError(f"--tolerance {text}: expected a share like 10% or 0.1")
     return value
 
@@ -177,6 +171,17 @@ def suite_of(what: str, variants: Sequence[str], described: Description, found: 
             "write them into the suite's [[model]]",
         )
     return found
+
+
+def check_resume(given: Sequence[str]) -> None:
+    """Raises UsageError for a parameter beside --resume that would change what the run was asked for."""
+    beside = {"resume", "launches", "json", "junit", "markdown"}
+    if refused := [name for name in given if name not in beside]:
+        said = "WHAT" if refused[0] == "what" else "--" + refused[0].rstrip("_").replace("_", "-")
+        raise UsageError(
+            f"{said} beside --resume: the run in RUN says itself what is measured, and how",
+            "only --launches and the reports (--json, --junit, --markdown) go with --resume",
+        )
 
 
 def baseline(what: str, candidate: Suite, described: Description, found: Suite | None) -> Suite:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from rtfleet import compare, likeness
 from rtfleet import run as runs
 from rtfleet.order import Order
+from rtfleet.records import Run
+from rtfleet.report import comparison as tables
 from rtfleet.report import console, files, live
+
+# Where several ends hold.
+GRAVEST_CODE_FIRST = (1, 2, 4, 3)
 
 
 def run(order: Order, out: Path, targets: files.Targets, *, resumed: Path | None = None) -> int:
@@ -19,7 +26,46 @@ def run(order: Order, out: Path, targets: files.Targets, *, resumed: Path | None
     files.write(judged, folder, targets)
     if not targets.on_stdout:
         console.show(judged, console.output(), folder)
-    return judged.exit_code
+    if order.baseline is None or judged.run.interrupted:
+        return judged.exit_code
+    run = judged.run
+    sides = likeness.sides_of(run)
+    names = f"{order.baseline.name}, of this run", f"{order.suite.name}, of this run"
+    found = compared(sides, names, tolerance=run.settings.tolerance, confidence=run.settings.confidence)
+    if not targets.on_stdout:
+        console.output().print()
+        tables.show(found, console.output())
+    codes = (judged.exit_code, found.exit_code)
+    return next((code for code in GRAVEST_CODE_FIRST if code in codes), 0)
+
+
+def compared(
+    runs: tuple[Run, Run], names: tuple[str, str], *, tolerance: float, confidence: float, anyway: bool = False
+) -> tables.Compared:
+    """Baseline and candidate, compared case by case. Raises UsageError for unlike conditions, unless `anyway`."""
+    pairs = compare.pairs_of(*runs)
+    comparisons = compare.compare(pairs, tolerance=tolerance, confidence=confidence, anyway=anyway)
+    return tables.Compared(
+        baseline=names[0],
+        candidate=names[1],
+        pairs=pairs,
+        comparisons=comparisons,
+        tolerance=tolerance,
+        confidence=confidence,
+        exit_code=compare.exit_code(comparisons, tolerance),
+        unmatched=compare.unmatched(*runs),
+    )
+
+
+def comparison(found: tables.Compared, targets: files.Targets) -> int:
+    """Show it, or write it as JSON; the exit code."""
+    if targets.on_stdout:
+        sys.stdout.write(tables.to_text(found))
+    else:
+        tables.show(found, console.output())
+        if targets.json:
+            files.put("--json", targets.json, tables.to_text(found))
+    return found.exit_code
 
 
 def dry(order: Order) -> int:

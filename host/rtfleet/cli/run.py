@@ -9,6 +9,7 @@ import typer
 
 
 def run(
+    context: typer.Context,
     what: str | None = typer.Argument(
         None, metavar="[quick|full|SUITE.toml|MODEL]", help="A suite, built in or a file, or one model; default quick."
     ),
@@ -58,8 +59,8 @@ def run(
 
     targets = Targets(json, junit, markdown)
     if resume is not None:
-        if what is not None or against is not None or model or variant:
-            raise typer.BadParameter("RUN says what is measured; leave everything but --launches and reports out")
+        given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+        options.check_resume(given)
         raise typer.Exit(present.run(resumes.order_of(resume, launches), out, targets, resumed=resume))
     described = options.Description(
         options.task(task), hop_ms, sample_rate, options.inputs(input_), options.states(state), tuple(clips)
@@ -72,7 +73,7 @@ def run(
         confidence=options.confidence(confidence),
         duration_s=options.duration_s(duration, "--duration"),
         timeout_s=options.duration_s(timeout, "--timeout"),
-        tolerance=options.tolerance(tolerance),
+        tolerance=None if tolerance is None else options.tolerance(tolerance),
         scenario=options.scenario(scenario),
         threads=threads,
         cpus=options.cpus(cpus),

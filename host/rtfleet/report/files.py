@@ -59,11 +59,19 @@ def write(judged: JudgedRun, folder: Path | None, targets: Targets) -> None:
             sys.stdout.flush()
             continue
         try:
-            Path(target).write_text(text, encoding="utf-8")
-        except OSError as error:
-            failed.append(f"{flag} {target}: can't be written: {error.strerror}")
+            put(flag, target, text)
+        except RtfleetError as error:
+            failed.append(error.text)
     if failed:
         raise RtfleetError("\n".join(failed), f"the run is kept: rtfleet show {folder}" if folder else "")
+
+
+def put(flag: str, target: str, text: str) -> None:
+    """One file. Raises RtfleetError that names the flag."""
+    try:
+        Path(target).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RtfleetError(f"{flag} {target}: can't be written: {error.strerror}") from None
 
 
 def _text(flag: str, judged: JudgedRun, folder: Path | None) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from builders import ORT, journalled, measured_launch, run_of, whole_case
 
-from rtfleet.cli.compare import share
+from rtfleet.cli.options import tolerance
 from rtfleet.errors import UsageError
 from rtfleet.records import Run
 
@@ -94,10 +94,10 @@ def test_what_is_no_run_is_wrong_usage(before: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "value"), [("10%", 0.1), ("10 %", 0.1), ("0.1", 0.1), ("0", 0.0), ("2.5%", 0.025)])
 def test_a_tolerance_is_a_percentage_or_a_fraction(text: str, value: float) -> None:
-    assert share(text, "--tolerance") == pytest.approx(value)
+    assert tolerance(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("text", ["ten", "", "%", "10%%", "-1%", "10", "nan", "inf"])
 def test_what_is_no_share_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match=r"expected a share like 10% or 0\.1"):
-        share(text, "--tolerance")
+        tolerance(text)
