@@ -233,9 +233,14 @@ def _check(budget: Budget, result: CaseResult, artifact: Artifact, measured: Mea
 def judge(run: Run) -> JudgedRun:
     """Every case judged, and what the run comes to.
 
-    Where several ends hold, the exit code is the first of: 1 a FAIL, 2 bad input or nothing judged at all, 4 a device
-    gave no result, 3 INCONCLUSIVE; else 0.
+    Where several ends hold, the exit code is the first of: 130 interrupted, 1 a FAIL, 2 bad input or nothing judged at
+    all, 4 a device gave no result, 3 INCONCLUSIVE; else 0.
     """
+    judged = _judged(run)
+    return replace(judged, exit_code=130) if run.interrupted else judged
+
+
+def _judged(run: Run) -> JudgedRun:
     devices = {device.alias: device for device in run.devices}
     cases = tuple(judge_case(result, devices.get(result.case.device), run.settings) for result in run.results)
     verdicts = {case.verdict for case in cases}

@@ -6,8 +6,10 @@ Parity is asked of an emulated agent on this machine, so an export never takes t
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +26,6 @@ from rtfleet.records import GRAVEST_FIRST, Case, CaseError, Check, ParityResult,
 from rtfleet.suite import ModelEntry
 
 MANIFEST = "artifact.json"
-_HERE = Device("this-machine", "local:export")
 
 
 @dataclass(frozen=True)
@@ -74,29 +75,39 @@ async def deliver(wish: Wish, tell: Callable[[events.Event], None]) -> list[Deli
         DeviceError: no agent can be started here.
     """
     folder = wish.out / wish.entry.name
+    # An identity and a store of its own: several exports at once never wait for each other.
+    here = Device("this-machine", f"local:export-{os.getpid()}")
+    with tempfile.TemporaryDirectory(prefix="rtfleet-export-") as store:
+        async with (
+            transports.connect(here, Path(store)) as link,
+            AgentClient(link, here.name) as client,
+            Exports(wish.cache, folder / "logs") as exports,
+        ):
+            await client.acquire(secrets.token_hex(16), "rtfleet export")
+            found = await _delivered(wish, folder, exports, client, tell)
+            await client.release()
+    return found
+
+
+async def _delivered(
+    wish: Wish, folder: Path, exports: Exports, client: AgentClient, tell: Callable[[events.Event], None]
+) -> list[Delivered]:
     found: list[Delivered] = []
-    async with (
-        transports.connect(_HERE, wish.cache) as link,
-        AgentClient(link, _HERE.name) as client,
-        Exports(wish.cache, folder / "logs") as exports,
-    ):
-        await client.acquire(secrets.token_hex(16), "rtfleet export")
-        tell(events.Working(wish.entry.name, "prepare"))
-        inspect = inspector(client)
-        prepared = await exports.prepare(wish.entry, inspect, files_only=wish.files_only)
-        for guess in prepared.guesses:
-            tell(events.Guessed(wish.entry.name, guess))
-        for variant in wish.variants or plan.variants_of(wish.entry, prepared.shipped):
-            tell(events.Working(wish.entry.name, f"export {variant}"))
-            began_s = time.monotonic()
-            try:
-                artifact = await exports.export(prepared, variant, inspect)
-                seconds = time.monotonic() - began_s
-                laid_out = _lay_out(artifact, folder / variant)
-                found.append(await _checked(client, Delivered(variant, seconds, artifact, laid_out)))
-            except RtfleetError as error:
-                found.append(Delivered(variant, time.monotonic() - began_s, error=error))
-        await client.release()
+    tell(events.Working(wish.entry.name, "prepare"))
+    inspect = inspector(client)
+    prepared = await exports.prepare(wish.entry, inspect, files_only=wish.files_only)
+    for guess in prepared.guesses:
+        tell(events.Guessed(wish.entry.name, guess))
+    for variant in wish.variants or plan.variants_of(wish.entry, prepared.shipped):
+        tell(events.Working(wish.entry.name, f"export {variant}"))
+        began_s = time.monotonic()
+        try:
+            artifact = await exports.export(prepared, variant, inspect)
+            seconds = time.monotonic() - began_s
+            laid_out = _lay_out(artifact, folder / variant)
+            found.append(await _checked(client, Delivered(variant, seconds, artifact, laid_out)))
+        except RtfleetError as error:
+            found.append(Delivered(variant, time.monotonic() - began_s, error=error))
     return found
 
 
@@ -133,7 +144,7 @@ async def _checked(client: AgentClient, made: Delivered) -> Delivered:
     if artifact is None or artifact.reference is None:
         return made
     await client.push(artifact.needs)
-    case = Case(artifact.id, artifact.model, artifact.variant, _HERE.name, "burst")
+    case = Case(artifact.id, artifact.model, artifact.variant, client.device, "burst")
     outputs = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=False)
     result = validation.against_original(artifact, outputs)
     if isinstance(result, CaseError):

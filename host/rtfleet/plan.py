@@ -85,14 +85,20 @@ def foreseen(
         planned(case, TYPICAL_HOP_NS, settings.run)
         for entry in models
         for device in devices
-        for variant in variants_of(entry, _shipped_by_name(entry), only)
-        for case in cases_of(entry, settings, variant, 1, device)
+        for case in foreseen_of(entry, settings, only, device)
     ]
 
 
-def _shipped_by_name(entry: ModelEntry) -> tuple[str, ...]:
+def foreseen_of(entry: ModelEntry, settings: Settings, only: Sequence[str], device: Device) -> list[Case]:
+    """The cases of a model on a device as far as its name and its description tell."""
     format = source.ready_format(entry.source)
-    return (f"{format}-shipped",) if format else ()
+    shipped = (f"{format}-shipped",) if format else ()
+    hop_samples = 1 if source.streams(entry) else None
+    return [
+        case
+        for variant in variants_of(entry, shipped, only)
+        for case in cases_of(entry, settings, variant, hop_samples, device)
+    ]
 
 
 def variants_of(entry: ModelEntry, shipped: tuple[str, ...], only: Sequence[str] = ()) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 from rtfleet import events, plan, profile
@@ -37,7 +37,9 @@ async def _prepare(campaign: Campaign, entry: ModelEntry) -> None:
             campaign, entry, "prepare", exports.prepare(entry, inspect, files_only=order.files_only)
         )
     except RtfleetError as error:
-        _fail(campaign, entry, entry.variants[0] if len(entry.variants) == 1 else "*", None, error)
+        settings, only = order.suite.settings, order.only_variants
+        for device in order.devices:
+            _fail(campaign, plan.foreseen_of(entry, settings, only, device), error)
         return
     for guess in prepared.guesses:
         campaign.tell(events.Guessed(entry.name, guess))
@@ -45,7 +47,9 @@ async def _prepare(campaign: Campaign, entry: ModelEntry) -> None:
         try:
             artifact = await _quietly(campaign, entry, f"export {variant}", exports.export(prepared, variant, inspect))
         except RtfleetError as error:
-            _fail(campaign, entry, variant, prepared.hop_samples, error)
+            for device in order.devices:
+                of_variant = plan.cases_of(entry, order.suite.settings, variant, prepared.hop_samples, device)
+                _fail(campaign, of_variant, error)
             continue
         _hand_out(campaign, entry, artifact)
         # A device that is this machine measures its first round before the next export begins: the first numbers are
@@ -82,12 +86,10 @@ def _hand_out(campaign: Campaign, entry: ModelEntry, artifact: Artifact) -> None
             campaign.tell(events.CaseFailed(case.id, case.device, problem))
 
 
-def _fail(campaign: Campaign, entry: ModelEntry, variant: str, hop_samples: int | None, error: RtfleetError) -> None:
-    """A row on every device for what could not be made; `*` stands for all variants of a model."""
+def _fail(campaign: Campaign, cases: Sequence[Case], error: RtfleetError) -> None:
+    """A row for each case of what could not be made."""
     kind = error.kind if isinstance(error, DeviceError) else "EXPORT" if isinstance(error, ExportError) else "SOURCE"
     problem = CaseError(kind, error.text, error.hint)
-    scenario = plan.scenario_of(entry, campaign.order.suite.settings, hop_samples)
-    for device in campaign.order.devices:
-        case = Case("", entry.name, variant, device.name, scenario)
+    for case in cases:
         campaign.journal.case(CaseResult(case, None, error=problem))
         campaign.tell(events.CaseFailed(case.id, case.device, problem))

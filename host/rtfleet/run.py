@@ -7,12 +7,12 @@ import os
 import platform
 import secrets
 import tempfile
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rtfleet import budget, campaign, events, run_file
+from rtfleet import budget, campaign, events, run_file, source
 from rtfleet import order as orders
+from rtfleet.errors import UsageError
 from rtfleet.export.job import Exports
 from rtfleet.order import Order
 from rtfleet.plan import Plan
@@ -30,8 +30,10 @@ def conduct(order: Order, out: Path, tell: Tell) -> tuple[JudgedRun, Path]:
     """Measure and judge; the judged run and its directory. Ctrl-C ends it early and keeps what was measured.
 
     Raises:
+        UsageError: none of its models is there. Nothing was started.
         RtfleetError: nothing could be measured. What was measured before stays in the run directory.
     """
+    _check_sources(order)
     folder = out / order.run_id
     with run_file.Journal.create(folder, _skeleton(order), orders.to_json(order)) as journal:
         return _conducted(order, folder, journal, tell)
@@ -57,11 +59,13 @@ def _conducted(order: Order, folder: Path, journal: run_file.Journal, tell: Tell
     tell(events.Ended(interrupted))
     judged = budget.judge(run_file.read(folder))
     run_file.write(judged, folder)
-    return (replace(judged, exit_code=130) if interrupted else judged), folder
+    return judged, folder
 
 
 def plan(order: Order, tell: Tell) -> Plan:
     """What `conduct` would measure and how long it would take. Leaves no run directory."""
+
+    _check_sources(order)
 
     async def made(folder: Path) -> Plan:
         with run_file.Journal.create(folder, _skeleton(order)) as journal:
@@ -70,6 +74,18 @@ def plan(order: Order, tell: Tell) -> Plan:
 
     with tempfile.TemporaryDirectory(prefix="rtfleet-plan-") as folder:
         return asyncio.run(made(Path(folder) / order.run_id))
+
+
+def _check_sources(order: Order) -> None:
+    """Raises UsageError where no model of the order can be found; one missing among others is a row of the report."""
+    errors = []
+    for entry in order.models:
+        try:
+            source.resolve(entry)
+        except UsageError as error:
+            errors.append(error)
+    if errors and len(errors) == len(order.models):
+        raise errors[0]
 
 
 async def _campaign(order: Order, folder: Path, journal: run_file.Journal, tell: Tell) -> None:

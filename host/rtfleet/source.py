@@ -16,7 +16,18 @@ from rtfleet.models import ZOO
 from rtfleet.suite import ModelEntry
 from rtfleet.users_code import blame, code_of, import_from, names_defined, names_in, near, needed_arguments
 
-__all__ = ["FORMATS", "Kind", "Source", "build", "checked", "format_of", "from_file", "ready_format", "resolve"]
+__all__ = [
+    "FORMATS",
+    "Kind",
+    "Source",
+    "build",
+    "checked",
+    "format_of",
+    "from_file",
+    "ready_format",
+    "resolve",
+    "streams",
+]
 
 Kind: TypeAlias = Literal["zoo", "function", "file"]
 
@@ -52,6 +63,13 @@ def format_of(path: Path) -> str | None:
 def ready_format(text: str) -> str | None:
     """The format of a model that is a file, as far as its name tells; None for one that must be exported."""
     return (ZOO[text].ready or None) if text in ZOO else format_of(Path(text))
+
+
+def streams(entry: ModelEntry) -> bool:
+    """Whether a model that was not built yet is taken to stream. A function of the user's may turn out not to."""
+    if entry.source in ZOO:
+        return ZOO[entry.source].streams
+    return bool(entry.hop_ms or entry.hop_samples) or format_of(Path(entry.source)) is None
 
 
 def resolve(entry: ModelEntry) -> Source:

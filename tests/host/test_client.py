@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from rtfleet import launch_log
 from rtfleet.artifact import Graph, file_of
@@ -46,6 +47,7 @@ async def _talk(folder: Path) -> tuple[DeviceFacts, Probe, Launch]:
     return facts, probe, launch
 
 
+@pytest.mark.slow
 def test_what_an_agent_tells_of_cores_speed_and_neighbours_arrives(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
         try:

@@ -48,6 +48,7 @@ class Known:
         origins: Files that building it read -> sha256.
         versions: Packages that building it loaded.
         source_file: The ready file, where the model is one.
+        guesses: They name the file as it was asked for; a file of the same content has its own.
     """
 
     entry: str
@@ -55,6 +56,7 @@ class Known:
     versions: dict[str, str]
     weights_sha256: str
     source_file: Path | None
+    guesses: tuple[str, ...] = ()
 
 
 class Exports:
@@ -98,7 +100,7 @@ class Exports:
             known, prepared = await self._build(entry, found, clips, inspect)
             caches.write_note(note, known)
         self._known[prepared.key] = entry, known
-        return replace(prepared, name=entry.name, source_file=known.source_file)
+        return replace(prepared, name=entry.name, source_file=known.source_file, guesses=known.guesses)
 
     def _recall(self, known: Known) -> PreparedModel | None:
         """The prepared model, if nothing that it was made from has changed."""
@@ -124,7 +126,8 @@ class Exports:
             name = caches.key_of(built.prepared.key, built.prepared.frames.sha256, _machinery())
             facts = without_places(built.prepared)
             stored = caches.keep(folder, self.cache / "prepared" / name, facts)
-        known = Known(name, built.origins, built.versions, built.weights_sha256, built.prepared.source_file)
+        prepared = built.prepared
+        known = Known(name, built.origins, built.versions, built.weights_sha256, prepared.source_file, prepared.guesses)
         return known, located(stored)
 
     async def export(self, prepared: PreparedModel, variant: str, inspect: Inspect) -> Artifact:
@@ -280,7 +283,9 @@ def without_places(prepared: PreparedModel) -> PreparedModel:
 
     states = tuple(replace(state, initial=bare(state.initial)) for state in prepared.states)
     frames = replace(prepared.frames, location=None)
-    return replace(prepared, frames=frames, reference=bare(prepared.reference), states=states, source_file=None)
+    return replace(
+        prepared, frames=frames, reference=bare(prepared.reference), states=states, source_file=None, guesses=()
+    )
 
 
 def located(entry: caches.Entry[PreparedModel]) -> PreparedModel:

@@ -21,6 +21,7 @@ class ZooModel:
         licence: SPDX identifier, of the code and the weights as their package declares it.
         fetched: Its weights come from the package index; else they are ours.
         ready: The model is a file of this format ("onnx", "tflite"), measured as it comes; "" for a PyTorch module.
+        streams: It consumes audio hop by hop.
     """
 
     name: str
@@ -31,6 +32,7 @@ class ZooModel:
     licence: str = "Apache-2.0"
     fetched: bool = False
     ready: str = ""
+    streams: bool = True
 
 
 def _fetched(
@@ -53,6 +55,7 @@ _MODELS = (
         "asr_encoder",
         "asr",
         "small Conformer encoder with seeded weights: parity of numbers, not of words",
+        streams=False,
     ),
     _fetched("silero-vad", "silero_vad", "silero_vad", "vad", "Silero VAD 6, ONNX, state and context outside", "MIT"),
     _fetched(
@@ -84,14 +87,14 @@ _MODELS = (
     ),
     _fetched("pulse-vad", "pulse_vad", "pulse_vad", "vad", "2,118 parameters, ONNX fp32, log-mel outside", "MIT"),
     _fetched("pulse-vad-int8", "pulse_vad", "pulse_vad_int8", "vad", "its int8 QDQ twin, twice as large a file", "MIT"),
-    _fetched(
+    ZooModel(
         "speaker-encoder",
-        "speaker_encoder",
+        "rtfleet.models.speaker_encoder",
         "speaker_encoder",
         "speaker",
         "Resemblyzer's LSTM, rebuilt in PyTorch, mel outside",
-        "Apache-2.0",
-        "",
+        fetched=True,
+        streams=False,
     ),
     *(
         _fetched(

@@ -48,6 +48,16 @@ def test_files_are_laid_out_and_a_table_says_how_good_they_are(stage: Stage) -> 
 
 
 @pytest.mark.slow
+def test_two_at_once_do_not_wait_for_each_other(stage: Stage) -> None:
+    one = stage.start("export", "luna.py:hey", "--variant", "onnx-fp32", "--out", "one")
+    with stages.ending(one):
+        two = stage.rtfleet("export", "luna.py:hey", "--variant", "onnx-fp32", "--out", "two")
+        said = one.communicate(timeout=stages.PATIENCE_S)[0]
+
+    assert (one.returncode, two.code) == (0, 0), said + two.everything
+
+
+@pytest.mark.slow
 def test_a_model_whose_building_kills_its_subprocess_is_one_sentence(stage: Stage) -> None:
     told = stage.rtfleet("export", "luna.py:dies", "--variant", "onnx-fp32")
 

@@ -13,6 +13,8 @@ import pytest
 import stage as stages
 from stage import Stage, Told, strict
 
+pytestmark = pytest.mark.slow
+
 # Its profile owes a size and nothing else, so that each test says what is judged.
 SPEAKER = 'task = "speaker"'
 
@@ -205,7 +207,6 @@ def test_a_device_that_another_agent_serves_is_named_with_its_holder(stage: Stag
     assert "Traceback" not in told.everything
 
 
-@pytest.mark.slow
 def test_a_model_within_its_budget_in_every_launch_passes_the_run(stage: Stage) -> None:
     model = stage.model("luna")
     suite = stage.suite(f'source = "{model}"\n{SPEAKER}\nbudgets = {{ latency_p50_ms = 100 }}')
@@ -216,7 +217,6 @@ def test_a_model_within_its_budget_in_every_launch_passes_the_run(stage: Stage) 
     assert told.stdout.splitlines()[-1] == "PASS: 1 PASS; exit code 0"
 
 
-@pytest.mark.slow
 def test_a_model_that_owes_nothing_is_unjudged_and_that_is_no_pass(stage: Stage) -> None:
     profiles = stage.folder / "device_profiles"
     profiles.mkdir()
@@ -231,7 +231,6 @@ def test_a_model_that_owes_nothing_is_unjudged_and_that_is_no_pass(stage: Stage)
     assert told.stdout.splitlines()[-1] == "UNJUDGED: 1 UNJUDGED; exit code 2"
 
 
-@pytest.mark.slow
 def test_too_few_frames_for_a_claim_are_inconclusive_and_say_how_many_would_do(stage: Stage) -> None:
     model = stage.model("luna")
     suite = stage.suite(f'source = "{model}"\n{SPEAKER}\nbudgets = {{ latency_p999_ms = 500 }}', run=stages.ONE_LAUNCH)
@@ -243,7 +242,6 @@ def test_too_few_frames_for_a_claim_are_inconclusive_and_say_how_many_would_do(s
     assert told.stdout.splitlines()[-1] == "INCONCLUSIVE: 1 INCONCLUSIVE; exit code 3"
 
 
-@pytest.mark.slow
 def test_a_streaming_model_is_paced_and_ends_with_a_burst(stage: Stage) -> None:
     model = stage.model(
         "stream",
@@ -273,7 +271,6 @@ def test_a_streaming_model_is_paced_and_ends_with_a_burst(stage: Stage) -> None:
     assert case["summary"]["pacing_penalty"] > 0 and case["summary"]["deadline_misses"] is not None
 
 
-@pytest.mark.slow
 def test_one_of_two_devices_that_is_held_does_not_spoil_the_other(stage: Stage) -> None:
     (stage.folder / "fleet.toml").write_text(
         f'[device.held]\nconnect = "local:{stage.emulated}"\n[device.free]\nconnect = "local:{stage.emulated}-2"\n'
@@ -288,7 +285,6 @@ def test_one_of_two_devices_that_is_held_does_not_spoil_the_other(stage: Stage) 
     assert verdicts == {"luna/fake-shipped@held/burst": "ERROR", "luna/fake-shipped@free/burst": "PASS"}
 
 
-@pytest.mark.slow
 def test_a_reader_that_goes_away_is_no_fail(stage: Stage, ran: Ran) -> None:
     run = shutil.copytree(ran.stage.runs()[0], stage.folder / "copy")
 

@@ -57,6 +57,7 @@ def test_ctrl_c_keeps_what_was_measured_and_gives_the_device_back(stage: Stage, 
     assert journal(stage.runs()[0])[-1] == {"type": "end", "interrupted": True}
     kept = launches(stage)
     assert len(kept["short"]) == 1 and len(kept["short"][0]["latency_ns"]) >= 500
+    assert strict((stage.runs()[0] / "run.json").read_text())["exit_code"] == 130
     again = stage.rtfleet("run", "suite.toml", "--dry-run")
     assert again.code == 0, again.stderr
 

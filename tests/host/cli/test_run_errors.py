@@ -46,6 +46,15 @@ def test_an_unknown_key_names_the_file_and_the_key(stage: Stage) -> None:
     assert stage.runs() == []
 
 
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+def test_a_model_that_is_not_there_starts_nothing(stage: Stage, dry: tuple[str, ...]) -> None:
+    told = stage.rtfleet("run", "silero-vat", *dry)
+
+    assert (told.code, told.stdout) == (2, "")
+    assert told.stderr.startswith("error: no model is called 'silero-vat'\n\nhint: did you mean silero-vad")
+    assert stage.runs() == [] and not stage.store.exists()
+
+
 def test_a_report_that_can_not_be_written_is_said_before_anything_is_measured(stage: Stage) -> None:
     told = stage.rtfleet("run", stage.model("luna"), "--task", "vad", "--junit", "nowhere/all.xml")
 
@@ -178,6 +187,8 @@ def test_a_file_that_is_no_model_is_named_with_what_to_do(
     case = ran.case(model)
 
     assert case["verdict"] == "ERROR" and case["launches"] == []
+    format = "tflite" if model.endswith(".tflite") else "onnx"
+    assert case["case_id"] == f"{model}/{format}-shipped@board/burst", "as it will be once it can be measured"
     assert case["error"]["kind"] == kind and hint in case["error"]["hint"]
     assert model in case["error"]["text"] and text in case["error"]["text"]
     assert text in ran.told.stdout and text in ran.told.stderr
