@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from rtfleet import (
     betting,
+    compare,
     disturbances,
     launch_checks,
     parity,
@@ -21,21 +22,11 @@ from rtfleet import (
     sustained,
 )
 from rtfleet.artifact import Artifact
+from rtfleet.judged import GRAVEST_FIRST, Check, JudgedCase, JudgedRun, Verdict
 from rtfleet.metrics import METRICS, find
 from rtfleet.percentile_check import Measured
 from rtfleet.profile import Budget
-from rtfleet.records import (
-    GRAVEST_FIRST,
-    CaseResult,
-    Check,
-    DeviceFacts,
-    JudgedCase,
-    JudgedRun,
-    Launch,
-    Run,
-    RunSettings,
-    Verdict,
-)
+from rtfleet.records import CaseResult, DeviceFacts, Launch, Run, RunSettings
 
 __all__ = ["METRICS", "Decision", "decide", "judge", "judge_case", "judged_budgets", "target_frames"]
 
@@ -49,6 +40,8 @@ MOST_REPEATS = 2
 
 # Failures that measuring again does not cure: the model or its export is what is wrong (exit code 2, not 4).
 INPUT_ERRORS = frozenset({"SOURCE", "EXPORT", "BAD_MODEL", "BAD_OUTPUT", "UNSUPPORTED_OP"})
+
+_GRAVEST_CODE_FIRST = (1, 2, 4, 3, 0)
 
 KEEPS_UP = "rtfleet's rule: a stream keeps up with its hop"
 
@@ -234,26 +227,40 @@ def judge(run: Run) -> JudgedRun:
     """Every case judged, and what the run comes to.
 
     Where several ends hold, the exit code is the first of: 130 interrupted, 1 a FAIL, 2 bad input or nothing judged at
-    all, 4 a device gave no result, 3 INCONCLUSIVE; else 0.
+    all, 4 a device gave no result, 3 INCONCLUSIVE; else 0. A candidate that is slower than its baseline is a FAIL.
     """
-    judged = _judged(run)
-    return replace(judged, exit_code=130) if run.interrupted else judged
-
-
-def _judged(run: Run) -> JudgedRun:
     devices = {device.alias: device for device in run.devices}
     cases = tuple(judge_case(result, devices.get(result.case.device), run.settings) for result in run.results)
+    comparisons = compare.within(run)
+    ends = [_end(cases)]
+    if comparisons:
+        code = compare.exit_code(comparisons, run.settings.tolerance)
+        of_code: dict[int, Verdict] = {0: "PASS", 1: "FAIL", 3: "INCONCLUSIVE"}
+        # A comparison is a judgement, so that a run without budgets has one.
+        ends = [end for end in ends if end.verdict != "UNJUDGED"]
+        ends.append(_End(of_code[code], code))
+    end = min(ends, key=lambda one: _GRAVEST_CODE_FIRST.index(one.exit_code))
+    return JudgedRun(run, cases, end.verdict, 130 if run.interrupted else end.exit_code, comparisons)
+
+
+@dataclass(frozen=True)
+class _End:
+    verdict: Verdict
+    exit_code: int
+
+
+def _end(cases: Sequence[JudgedCase]) -> _End:
     verdicts = {case.verdict for case in cases}
     kinds = {_error_kind(case.result) for case in cases if case.verdict == "ERROR"}
     if "FAIL" in verdicts:
-        return JudgedRun(run, cases, "FAIL", 1)
+        return _End("FAIL", 1)
     if kinds & INPUT_ERRORS:
-        return JudgedRun(run, cases, "ERROR", 2)
+        return _End("ERROR", 2)
     if kinds:
-        return JudgedRun(run, cases, "ERROR", 4)
+        return _End("ERROR", 4)
     if "INCONCLUSIVE" in verdicts:
-        return JudgedRun(run, cases, "INCONCLUSIVE", 3)
-    return JudgedRun(run, cases, "PASS", 0) if "PASS" in verdicts else JudgedRun(run, cases, "UNJUDGED", 2)
+        return _End("INCONCLUSIVE", 3)
+    return _End("PASS", 0) if "PASS" in verdicts else _End("UNJUDGED", 2)
 
 
 def _error_kind(result: CaseResult) -> str:

@@ -10,64 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 
-from rtfleet import one_sided, rank_test, statistics
+from rtfleet import likeness, one_sided, rank_test, statistics
 from rtfleet.errors import UsageError
-from rtfleet.likeness import Difference, Pair, differences, pairs_of, unmatched
+from rtfleet.judged import Comparison, Difference, Outcome
+from rtfleet.likeness import Pair, differences, pairs_of, unmatched
 from rtfleet.rank_test import Floats, Held, Shift
-from rtfleet.records import CaseResult, Launch, Nanoseconds
+from rtfleet.records import CaseResult, Launch, Nanoseconds, Run
 
 __all__ = ["Comparison", "Difference", "Pair", "compare", "differences", "exit_code", "pairs_of", "unmatched"]
 
-Outcome: TypeAlias = Literal["SLOWER", "FASTER", "SAME", "INCONCLUSIVE"]
 
 DEFAULT_TOLERANCE = 0.1
 DEFAULT_CONFIDENCE = 0.99
 # With fewer launches a side nothing is decided: three against three can't go below p = 0.10.
 LEAST_LAUNCHES = 5
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """One metric of one case, candidate against baseline.
-
-    Attributes:
-        case_id: The candidate's.
-        metric: latency_p50, latency_p99 or response_p99: of each launch, judged over launches.
-        baseline_ns, candidate_ns: The median launch; None without a good launch.
-        ratio: Candidate / baseline: the median over all pairs of launches; below 1 is faster.
-        interval: Ratios that the launches are compatible with, at `interval_confidence`; None where they are too few
-            to exclude any.
-        interval_confidence: Of this interval: the call's confidence shared among its tests.
-        smallest_effect: The ratio by which a candidate must differ to be told apart now: half the interval's width.
-        p_value: Two-sided, corrected for all tests of the call; None where nothing could be decided.
-        launches: Good launches of the baseline, and of the candidate.
-        launches_needed: Launches a side that would settle it, from the spread seen; only where INCONCLUSIVE.
-        interleaved: The two sides' launches were measured in turns.
-        unlike: Conditions that were not the same; compared anyway.
-        disturbed: What disturbed launches of either side, in words.
-        reason: One sentence for people, with all of this that matters.
-    """
-
-    case_id: str
-    metric: str
-    verdict: Outcome
-    reason: str
-    baseline_ns: float | None
-    candidate_ns: float | None
-    ratio: float | None
-    interval: tuple[float, float] | None
-    interval_confidence: float
-    smallest_effect: float | None
-    p_value: float | None
-    launches: tuple[int, int]
-    launches_needed: int | None
-    interleaved: bool
-    unlike: tuple[Difference, ...]
-    disturbed: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -111,6 +70,19 @@ def compare(
     rules = _Rules(tolerance, confidence, (1 - confidence) / max(1, len(tests)))
     undecided = Held(False, rules.level, 1.0)
     return tuple(_judged(test, of_test.get(id(test), undecided), rules) for test in tests)
+
+
+def within(run: Run) -> tuple[Comparison, ...]:
+    """The candidate of a run against the baseline that it was measured with; () where it has none.
+
+    Conditions that differ by the suites' own words (threads, say) are marked: what was measured is not thrown away.
+    """
+    sides = likeness.sides_of(run)
+    if not sides[0].results or not sides[1].results:
+        return ()
+    settings = run.settings
+    pairs = likeness.pairs_of(*sides)
+    return compare(pairs, tolerance=settings.tolerance, confidence=settings.confidence, anyway=True)
 
 
 def exit_code(comparisons: Sequence[Comparison], tolerance: float = DEFAULT_TOLERANCE) -> int:

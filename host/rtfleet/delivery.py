@@ -22,7 +22,8 @@ from rtfleet.errors import DeviceError, RtfleetError, UsageError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
 from rtfleet.fleet import Device
-from rtfleet.records import GRAVEST_FIRST, Case, CaseError, Check, ParityResult, RunSettings, Verdict
+from rtfleet.judged import GRAVEST_FIRST, Check, Verdict
+from rtfleet.records import Case, CaseError, ParityResult, RunSettings
 from rtfleet.suite import ModelEntry
 
 MANIFEST = "artifact.json"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from rtfleet import statistics
 from rtfleet.errors import UsageError
+from rtfleet.judged import Difference
 from rtfleet.order import BASELINE
 from rtfleet.records import CaseResult, DeviceFacts, Launch, Run, RunSettings
 
@@ -28,15 +29,6 @@ class Pair:
     baseline_device: DeviceFacts | None = None
     candidate_device: DeviceFacts | None = None
     settings: RunSettings = field(default_factory=RunSettings)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A condition that was not the same on both sides, with the value of each, as text."""
-
-    field: str
-    baseline: str
-    candidate: str
 
 
 def pairs_of(baseline: Run, candidate: Run) -> tuple[Pair, ...]:

@@ -9,10 +9,11 @@ import numpy as np
 
 from rtfleet import betting, binomial, percentile_claims, statistics
 from rtfleet.disturbances import Disturbance, excuse, flattering, slowing
+from rtfleet.judged import Check, Verdict
 from rtfleet.metrics import find
 from rtfleet.percentile_claims import Claim, Evidence
 from rtfleet.profile import Budget
-from rtfleet.records import Check, Launch, RunSettings, Verdict
+from rtfleet.records import Launch, RunSettings
 
 # So many events are told with their time; more are counted.
 EVENTS_TOLD = 2

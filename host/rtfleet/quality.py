@@ -8,8 +8,9 @@ import numpy as np
 
 from rtfleet import binomial, disturbances, parity, statistics
 from rtfleet.disturbances import Disturbance
+from rtfleet.judged import Summary, Warning
 from rtfleet.metrics import METRICS
-from rtfleet.records import CaseResult, DeviceFacts, Launch, RunSettings, Summary, Warning
+from rtfleet.records import CaseResult, DeviceFacts, Launch, RunSettings
 
 # First inference / p50: 3.5-4 is usual on small models (cold caches, lazy allocation), far more is worth a look.
 SLOW_FIRST_RUN = 10.0

@@ -1,7 +1,6 @@
-"""The facts of a run, and what was judged of them. Frozen records; each is built whole in one place.
+"""The facts of a run, which are what its directory keeps. Frozen records; each is built whole in one place.
 
-Facts are `DeviceFacts`, `Case`, `Launch`, `ParityResult`, `CaseResult`, `Run`; they are what a run directory keeps.
-`Summary`, `Warning`, `Check`, `JudgedCase`, `JudgedRun` follow from facts alone, so a stored run can be judged again.
+What is judged of them is in `judged.py`, and follows from these alone.
 """
 
 from __future__ import annotations
@@ -20,8 +19,6 @@ Nanoseconds: TypeAlias = npt.NDArray[np.int64]
 Scenario: TypeAlias = Literal["paced", "burst"]
 Kind: TypeAlias = Literal["LATENCY", "PARITY", "PROFILE"]
 Phase: TypeAlias = Literal["WARMUP", "PACED", "BURST"]
-Verdict: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNJUDGED", "ERROR"]
-GRAVEST_FIRST: tuple[Verdict, ...] = ("ERROR", "FAIL", "INCONCLUSIVE", "UNJUDGED", "PASS")
 
 
 # ---- the device ----------------------------------------------------------------------------------------------------
@@ -338,109 +335,6 @@ class Run:
     results: tuple[CaseResult, ...]
     finished: bool = True
     interrupted: bool = False
-
-
-# ---- what was judged -----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Percentiles:
-    """Linear-interpolation percentiles (Hyndman and Fan, type 7) of all frames of the good launches pooled, in ns."""
-
-    p50_ns: float
-    p90_ns: float
-    p95_ns: float
-    p99_ns: float
-    max_ns: float
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What is shown of a case. None where the scenario has no such figure.
-
-    Attributes:
-        duty_cycle: Fraction of a paced stream's time spent computing: mean latency / hop.
-        pacing_penalty: Paced p50 / burst p50 of the same processes.
-        deadline_misses: Frames whose response was longer than the hop.
-        retention: Of a sustained run, the worst launch's: p50 of its last window / of its first.
-        curve_p50_ns: Of a sustained run: p50 window by window, the mean of the launches.
-    """
-
-    launches: int
-    frames: int
-    latency: Percentiles
-    response: Percentiles
-    rtf_p50: float | None
-    rtf_p99: float | None
-    deadline_misses: int | None
-    duty_cycle: float | None
-    pacing_penalty: float | None
-    load_ns: int | None = None
-    first_inference_ns: int | None = None
-    peak_memory_bytes: int | None = None
-    overhead_ns: int | None = None
-    retention: float | None = None
-    curve_p50_ns: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
-class Warning:
-    """Something that a reader of the numbers must know, and what to do about it."""
-
-    code: str
-    text: str
-    hint: str
-
-
-@dataclass(frozen=True)
-class Check:
-    """A budget held against a case.
-
-    Attributes:
-        value: What was measured, in the metric's own unit; None where nothing was.
-        bound: The confidence bound that decided (upper for a ceiling); None for exact metrics.
-        confidence: Of the verdict; None where the metric has no statistics.
-        launch_confidence: Confidence that a further launch would also hold, from the number of launches alone.
-        effective_frames: Pooled frames divided by the cluster length.
-        assumed_cluster: L, the cluster length used; `cluster_measured` tells whether it was seen or assumed.
-        reason: One sentence for people: why, and what would settle it.
-        where: File and key of the limit.
-    """
-
-    metric: str
-    limit: float
-    value: float | None
-    verdict: Verdict
-    reason: str
-    where: str
-    bound: float | None = None
-    confidence: float | None = None
-    launch_confidence: float | None = None
-    effective_frames: float | None = None
-    assumed_cluster: float | None = None
-    cluster_measured: bool = False
-
-
-@dataclass(frozen=True)
-class JudgedCase:
-    """A case with all that follows from its facts."""
-
-    result: CaseResult
-    summary: Summary | None
-    checks: tuple[Check, ...]
-    warnings: tuple[Warning, ...]
-    verdict: Verdict
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class JudgedRun:
-    """A run with its verdict. `exit_code` as in the table of exit codes."""
-
-    run: Run
-    cases: tuple[JudgedCase, ...]
-    verdict: Verdict
-    exit_code: int
 
 
 Json: TypeAlias = Any

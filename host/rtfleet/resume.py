@@ -13,8 +13,9 @@ from rtfleet import budget, run_file, statistics
 from rtfleet import order as orders
 from rtfleet.artifact import Artifact
 from rtfleet.errors import UsageError
+from rtfleet.judged import JudgedCase
 from rtfleet.order import Evidence, Order
-from rtfleet.records import Case, CaseResult, DeviceFacts, JudgedCase, Run
+from rtfleet.records import Case, CaseResult, DeviceFacts, Run
 
 
 def order_of(folder: Path, launches: int | None) -> Order:

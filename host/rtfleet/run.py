@@ -14,9 +14,10 @@ from rtfleet import budget, campaign, events, run_file, source
 from rtfleet import order as orders
 from rtfleet.errors import UsageError
 from rtfleet.export.job import Exports
+from rtfleet.judged import JudgedRun
 from rtfleet.order import Order
 from rtfleet.plan import Plan
-from rtfleet.records import JudgedRun, Run
+from rtfleet.records import Run
 from rtfleet.station import Tell
 from rtfleet.version import VERSION
 

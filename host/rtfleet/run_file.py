@@ -26,17 +26,8 @@ import numpy as np
 
 from rtfleet import run_json, toml_file
 from rtfleet.errors import RtfleetError, UsageError
-from rtfleet.records import (
-    CaseError,
-    CaseResult,
-    DeviceFacts,
-    Json,
-    JudgedRun,
-    Launch,
-    ParityResult,
-    Run,
-    RunSettings,
-)
+from rtfleet.judged import JudgedRun
+from rtfleet.records import CaseError, CaseResult, DeviceFacts, Json, Launch, ParityResult, Run, RunSettings
 
 JOURNAL = "journal.jsonl"
 DOCUMENT = "run.json"

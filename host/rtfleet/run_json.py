@@ -15,6 +15,7 @@ import numpy as np
 
 from rtfleet.artifact import Artifact, File
 from rtfleet.errors import UsageError
+from rtfleet.judged import JudgedCase, JudgedRun
 from rtfleet.profile import Budget
 from rtfleet.records import (
     Case,
@@ -22,8 +23,6 @@ from rtfleet.records import (
     CaseResult,
     DeviceFacts,
     Json,
-    JudgedCase,
-    JudgedRun,
     Launch,
     Nanoseconds,
     Options,
@@ -65,6 +64,7 @@ def compose(judged: JudgedRun, stored: Callable[[str], Json]) -> dict[str, Json]
         "verdict": judged.verdict,
         "exit_code": judged.exit_code,
         "cases": [_case(case, stored) for case in judged.cases],
+        "comparisons": [plain(one) for one in judged.comparisons],
     }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rtfleet.records import Case, JudgedCase, JudgedRun
+from rtfleet.judged import JudgedCase, JudgedRun
+from rtfleet.records import Case
 
 
 @dataclass(frozen=True)

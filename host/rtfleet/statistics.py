@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rtfleet.records import CaseResult, Launch, Nanoseconds, Percentiles, Summary
+from rtfleet.judged import Percentiles, Summary
+from rtfleet.records import CaseResult, Launch, Nanoseconds
 
 # Frames of a stall that ends and goes on within this many frames are one event.
 BRIDGED_GAP_FRAMES = 10

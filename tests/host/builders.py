@@ -9,24 +9,9 @@ import numpy as np
 from invented import MS, REFERENCE, artifact, budget, case, device, launch, parity, state
 
 from rtfleet.artifact import Artifact, File, Graph, State, Tensor
+from rtfleet.judged import Check, JudgedCase, JudgedRun, Percentiles, Summary, Verdict, Warning
 from rtfleet.profile import Budget
-from rtfleet.records import (
-    CaseError,
-    CaseResult,
-    Check,
-    JudgedCase,
-    JudgedRun,
-    Launch,
-    Options,
-    Percentiles,
-    Placement,
-    Run,
-    RunSettings,
-    RuntimeFacts,
-    Summary,
-    Verdict,
-    Warning,
-)
+from rtfleet.records import CaseError, CaseResult, Launch, Options, Placement, Run, RunSettings, RuntimeFacts
 from rtfleet.run_file import Journal
 
 ORT = RuntimeFacts("onnxruntime", "1.32.0", "d" * 64, ("cpu",))

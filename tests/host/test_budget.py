@@ -27,17 +27,8 @@ from invented import (
 from rtfleet import metrics
 from rtfleet.budget import decide, judge, judge_case, judged_budgets, target_frames
 from rtfleet.errors import UsageError
-from rtfleet.records import (
-    BusyProcess,
-    CaseError,
-    CaseResult,
-    Check,
-    JudgedCase,
-    Options,
-    Placement,
-    Run,
-    RunSettings,
-)
+from rtfleet.judged import Check, JudgedCase
+from rtfleet.records import BusyProcess, CaseError, CaseResult, Options, Placement, Run, RunSettings
 
 HOP_NS = 80 * MS
 QUIET = launch(1.0)

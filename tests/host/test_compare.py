@@ -14,8 +14,11 @@ from builders import ORT, run_of
 from invented import artifact, case, device, launch, state
 
 from rtfleet import rank_test
-from rtfleet.compare import Comparison, Pair, compare, differences, exit_code, pairs_of, unmatched
+from rtfleet.budget import judge
+from rtfleet.compare import Pair, compare, differences, exit_code, pairs_of, unmatched
 from rtfleet.errors import UsageError
+from rtfleet.judged import Comparison, JudgedRun
+from rtfleet.order import BASELINE
 from rtfleet.records import CaseError, CaseResult, Options
 
 NOISE = np.random.default_rng(5)
@@ -361,3 +364,36 @@ def test_a_machine_that_was_slower_for_one_run_is_seen_by_its_probe() -> None:
 
     assert found.verdict == "INCONCLUSIVE"
     assert "a slow machine" in found.reason
+
+
+# ---- within a run --------------------------------------------------------------------------------------------------
+
+
+def against(baseline_ms: float, candidate_ms: float, *more: CaseResult, interrupted: bool = False) -> JudgedRun:
+    """A run whose candidate was measured in turns with its baseline, judged."""
+    pair = in_turns(baseline_ms * spread(8, 0.01), candidate_ms * spread(8, 0.01))
+    earlier = dataclasses.replace(pair.baseline.case, model=f"{BASELINE}{pair.baseline.case.model}")
+    before = dataclasses.replace(pair.baseline, case=earlier, budgets=())
+    after = dataclasses.replace(pair.candidate, budgets=())
+    return judge(run_of(before, after, *more, devices=(device(),), interrupted=interrupted))
+
+
+@pytest.mark.parametrize(("candidate_ms", "verdict", "code"), [(3.0, "PASS", 0), (3.9, "FAIL", 1), (3.15, "PASS", 0)])
+def test_a_run_with_a_baseline_is_judged_by_it(candidate_ms: float, verdict: str, code: int) -> None:
+    """Its cases owe nothing. Slower by 5 % is within the tolerance."""
+    run = against(3.0, candidate_ms)
+
+    assert [one.metric for one in run.comparisons] == ["latency_p50", "response_p99"]
+    assert (run.verdict, run.exit_code) == (verdict, code)
+
+
+def test_the_graver_of_budgets_and_baseline_counts() -> None:
+    broken = case(error=CaseError("DEVICE", "gone"), scenario="burst")
+
+    assert against(3.0, 3.0, broken).exit_code == 4
+    assert against(3.0, 3.9, broken).exit_code == 1
+    assert against(3.0, 3.9, broken, interrupted=True).exit_code == 130
+
+
+def test_a_run_without_a_baseline_has_no_comparisons() -> None:
+    assert judge(run_of(side([3.0] * 8))).comparisons == ()

@@ -14,7 +14,7 @@ from exporting import entry_of, users_folder
 from rtfleet import events
 from rtfleet.delivery import MANIFEST, Delivered, Wish, deliver, exit_code
 from rtfleet.errors import DeviceError, ExportError, RtfleetError
-from rtfleet.records import Check, Verdict
+from rtfleet.judged import Check, Verdict
 from rtfleet.suite import ModelEntry
 
 

@@ -13,8 +13,9 @@ from invented import MS, THREE_LAUNCHES, case, device, launch, state, with_frame
 from rtfleet import disturbances, neighbours
 from rtfleet.budget import judge_case
 from rtfleet.disturbances import Disturbance
+from rtfleet.judged import JudgedCase
 from rtfleet.might_have_been import without
-from rtfleet.records import Block, BusyProcess, CoreFacts, JudgedCase, Launch, Options
+from rtfleet.records import Block, BusyProcess, CoreFacts, Launch, Options
 
 QUIET = launch(1.0)
 STRESS = BusyProcess(7, "stress", 0.8, core=1)

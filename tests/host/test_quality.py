@@ -19,7 +19,8 @@ from invented import (
 )
 
 from rtfleet import quality, statistics
-from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Launch, Placement, Warning
+from rtfleet.judged import Warning
+from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Launch, Placement
 
 QUIET = launch(1.0, burst_latency_ns=np.full(300, MS))
 BUSY = replace(state(), busy=(BusyProcess(7, "make", 1.8),))

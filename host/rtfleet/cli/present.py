@@ -7,15 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from rtfleet import compare, likeness
+from rtfleet import compare
 from rtfleet import run as runs
 from rtfleet.order import Order
 from rtfleet.records import Run
 from rtfleet.report import comparison as tables
 from rtfleet.report import console, files, live
-
-# Where several ends hold.
-GRAVEST_CODE_FIRST = (1, 2, 4, 3)
 
 
 def run(order: Order, out: Path, targets: files.Targets, *, resumed: Path | None = None) -> int:
@@ -26,17 +23,7 @@ def run(order: Order, out: Path, targets: files.Targets, *, resumed: Path | None
     files.write(judged, folder, targets)
     if not targets.on_stdout:
         console.show(judged, console.output(), folder)
-    if order.baseline is None or judged.run.interrupted:
-        return judged.exit_code
-    run = judged.run
-    sides = likeness.sides_of(run)
-    names = f"{order.baseline.name}, of this run", f"{order.suite.name}, of this run"
-    found = compared(sides, names, tolerance=run.settings.tolerance, confidence=run.settings.confidence)
-    if not targets.on_stdout:
-        console.output().print()
-        tables.show(found, console.output())
-    codes = (judged.exit_code, found.exit_code)
-    return next((code for code in GRAVEST_CODE_FIRST if code in codes), 0)
+    return judged.exit_code
 
 
 def compared(

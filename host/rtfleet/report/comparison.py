@@ -11,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rtfleet import run_json
-from rtfleet.compare import Comparison, Outcome, Pair
+from rtfleet.compare import Pair
+from rtfleet.judged import Comparison, Outcome
 from rtfleet.records import DeviceFacts, Json, Launch
 from rtfleet.report.rows import NONE
 from rtfleet.report.words import Scale, plural, scale_of, significant, visible
@@ -52,19 +53,44 @@ def show(compared: Compared, console: Console) -> None:
 
 def render(compared: Compared) -> Iterator[RenderableType]:
     """The report, part by part. Foreign text is escaped and never markup."""
-    yield _table(compared.comparisons)
-    told = [one for one in compared.comparisons if one.verdict != "SAME"]
-    if told:
-        yield Text()
-        ordered = sorted(told, key=lambda one: _GRAVEST_FIRST.index(one.verdict))
-        yield _beside([(Text(one.verdict, STYLES[one.verdict]), _explanation(one)) for one in ordered])
+    yield from verdicts(compared.comparisons)
     if compared.unmatched:
         yield Text()
         yield _beside([(Text("not compared", "yellow"), Text(visible(text))) for text in compared.unmatched])
     yield Text()
     yield _beside([(Text(name, "dim"), Text(visible(text))) for name, text in _conditions(compared)])
     yield Text()
-    yield Text(f"{_counted(compared.comparisons)}; exit code {compared.exit_code}")
+    yield Text(f"{counted(compared.comparisons)}; exit code {compared.exit_code}")
+
+
+def verdicts(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
+    """The table, and a line for each metric that is not SAME."""
+    yield _table(comparisons)
+    told = [one for one in comparisons if one.verdict != "SAME"]
+    if told:
+        yield Text()
+        ordered = sorted(told, key=lambda one: _GRAVEST_FIRST.index(one.verdict))
+        yield _beside([(Text(one.verdict, STYLES[one.verdict]), _explanation(one)) for one in ordered])
+
+
+def trust(comparisons: Sequence[Comparison], confidence: float, tolerance: float) -> str:
+    """How it was judged, and what that rests on."""
+    together = f"{100 * confidence:g} % confidence for all {plural(len(comparisons), 'test')} together"
+    return f"exact permutation of launches (rank sums); {together}; tolerance {100 * tolerance:g} %"
+
+
+def launches(comparisons: Sequence[Comparison]) -> str:
+    """How many each side has, and in which order they were measured."""
+    counts = dict.fromkeys(f"{one.launches[0]} against {one.launches[1]}" for one in comparisons)
+    orders = dict.fromkeys("in turns" if one.interleaved else "one after the other" for one in comparisons)
+    return f"{', '.join(counts)}, measured {', '.join(orders)}"
+
+
+def counted(comparisons: Sequence[Comparison]) -> str:
+    """How many of each verdict, the gravest first."""
+    found = [one.verdict for one in comparisons]
+    named = ", ".join(f"{found.count(name)} {name}" for name in _GRAVEST_FIRST if name in found)
+    return named or "nothing was compared"
 
 
 def to_text(compared: Compared) -> str:
@@ -140,14 +166,11 @@ def _conditions(compared: Compared) -> Iterator[tuple[str, str]]:
     yield "candidate", compared.candidate
     for device in _devices(compared.pairs):
         yield "device", _device(device)
-    launches = [one for pair in compared.pairs for result in (pair.baseline, pair.candidate) for one in result.launches]
-    for text in dict.fromkeys(filter(None, map(_runtime, launches))):
+    results = [result for pair in compared.pairs for result in (pair.baseline, pair.candidate)]
+    for text in dict.fromkeys(_runtime(launch) for result in results for launch in result.launches if launch.runtime):
         yield "runtime", text
-    counts = dict.fromkeys(f"{one.launches[0]} against {one.launches[1]}" for one in compared.comparisons)
-    orders = dict.fromkeys("in turns" if one.interleaved else "one after the other" for one in compared.comparisons)
-    yield "launches", f"{', '.join(counts)}, measured {', '.join(orders)}"
-    trust = f"{100 * compared.confidence:g} % confidence for all {plural(len(compared.comparisons), 'test')} together"
-    yield "judged", f"exact permutation of launches (rank sums); {trust}; tolerance {100 * compared.tolerance:g} %"
+    yield "launches", launches(compared.comparisons)
+    yield "judged", trust(compared.comparisons, compared.confidence, compared.tolerance)
 
 
 def _devices(pairs: Sequence[Pair]) -> list[DeviceFacts]:
@@ -163,9 +186,3 @@ def _device(facts: DeviceFacts) -> str:
 def _runtime(launch: Launch) -> str:
     runtime = launch.runtime
     return f"{runtime.name} {runtime.version} ({runtime.library_sha256[:8]})" if runtime else ""
-
-
-def _counted(comparisons: Sequence[Comparison]) -> str:
-    verdicts = [one.verdict for one in comparisons]
-    counted = ", ".join(f"{verdicts.count(name)} {name}" for name in _GRAVEST_FIRST if name in verdicts)
-    return counted or "nothing was compared"

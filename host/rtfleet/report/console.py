@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
-from rtfleet.records import JudgedRun, Verdict
-from rtfleet.report import sentences
+from rtfleet.judged import JudgedRun, Verdict
+from rtfleet.report import comparison, sentences
 from rtfleet.report.rows import NONE, Group, Row, Rows, rows_of
 from rtfleet.report.words import duration, plural, visible
 
@@ -75,8 +75,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     console.print(Text(f"{plural(len(plan.cases), 'case')}, about {duration(plan.estimate_s)}{exports}"))
 
 
-def render(judged: JudgedRun, console: Console, folder: Path | None = None) -> Iterator[Text]:
-    """The report, line by line."""
+def render(judged: JudgedRun, console: Console, folder: Path | None = None) -> Iterator[RenderableType]:
+    """The report, part by part."""
     yield from _table(rows_of(judged), console.width)
     explained = sentences.explanations(judged)
     if explained:
@@ -90,6 +90,10 @@ def render(judged: JudgedRun, console: Console, folder: Path | None = None) -> I
     if warned:
         yield Text()
         yield from _beside([(Text("warning", "yellow"), _warning(one)) for one in warned], console)
+    if judged.comparisons:
+        yield Text()
+        yield Text("against the baseline", "bold")
+        yield from comparison.verdicts(judged.comparisons)
     yield Text()
     conditions = sentences.conditions(judged, folder)
     yield from _beside([(Text(name, "dim"), Text(text)) for name, text in conditions], console)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtfleet.errors import RtfleetError, UsageError
-from rtfleet.records import JudgedRun
+from rtfleet.judged import JudgedRun
 
 
 @dataclass(frozen=True)

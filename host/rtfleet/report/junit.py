@@ -1,6 +1,7 @@
 """JUnit XML: one testcase a check, named by case and metric, so that CI can follow it from run to run.
 
-classname is the case's id, name the metric; each case has a further one, `measured`: did it give a result at all?
+classname is the case's id, name the metric; each case has a further one, `measured`: did it give a result at all? Where
+there is a baseline, each of its metrics is one more.
 
 FAIL is a failure. INCONCLUSIVE and ERROR are errors, told apart by their type: a CI that shows them as skipped would
 show what was never proven as harmless. UNJUDGED is skipped. Whether a job passes is for the exit code to say.
@@ -11,7 +12,8 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 from collections import Counter
 
-from rtfleet.records import Check, JudgedCase, JudgedRun, Verdict
+from rtfleet import compare
+from rtfleet.judged import Check, Comparison, JudgedCase, JudgedRun, Verdict
 from rtfleet.report.sentences import conditions, ending
 from rtfleet.report.words import visible
 
@@ -27,6 +29,8 @@ def render(judged: JudgedRun) -> str:
         ET.SubElement(properties, "property", name=visible(name), value=visible(value))
     for case in judged.cases:
         _add_case(suite, case)
+    for one in judged.comparisons:
+        _add_comparison(suite, one, judged.run.settings.tolerance)
     tags = Counter(outcome.tag for testcase in suite.iter("testcase") for outcome in testcase)
     root = ET.Element("testsuites", name="rtfleet")
     root.append(suite)
@@ -41,7 +45,7 @@ def render(judged: JudgedRun) -> str:
 
 def _add_case(suite: ET.Element, case: JudgedCase) -> None:
     error = case.result.error
-    measured = _testcase(suite, case, "measured")
+    measured = _testcase(suite, case.result.case.id, "measured")
     if case.verdict == "ERROR":
         hint = f"\nhint: {visible(error.hint)}" if error and error.hint else ""
         _outcome(measured, "ERROR", error.kind if error else "ERROR", visible(case.reason), hint)
@@ -55,15 +59,25 @@ def _add_case(suite: ET.Element, case: JudgedCase) -> None:
 
 
 def _add_check(suite: ET.Element, case: JudgedCase, check: Check, name: str) -> None:
-    testcase = _testcase(suite, case, name)
+    testcase = _testcase(suite, case.result.case.id, name)
     if check.verdict != "PASS":
         _outcome(testcase, check.verdict, check.verdict, visible(check.reason), f"\n{_evidence(check)}")
     else:
         ET.SubElement(testcase, "system-out").text = f"{visible(check.reason)}\n{_evidence(check)}"
 
 
-def _testcase(suite: ET.Element, case: JudgedCase, name: str) -> ET.Element:
-    return ET.SubElement(suite, "testcase", classname=visible(case.result.case.id), name=visible(name))
+def _add_comparison(suite: ET.Element, one: Comparison, tolerance: float) -> None:
+    """Against the baseline. Slower within the tolerance is no failure, as the exit code says too."""
+    testcase = _testcase(suite, one.case_id, f"against the baseline: {one.metric}")
+    failed = compare.exit_code((one,), tolerance)
+    if failed:
+        _outcome(testcase, "FAIL" if failed == 1 else "INCONCLUSIVE", one.verdict, visible(one.reason), "")
+    else:
+        ET.SubElement(testcase, "system-out").text = f"{one.verdict}: {visible(one.reason)}"
+
+
+def _testcase(suite: ET.Element, case_id: str, name: str) -> ET.Element:
+    return ET.SubElement(suite, "testcase", classname=visible(case_id), name=visible(name))
 
 
 def _outcome(testcase: ET.Element, verdict: Verdict, type_: str, message: str, more: str) -> None:

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rtfleet.records import JudgedRun
+from rtfleet.judged import JudgedRun
 from rtfleet.report import sentences
 from rtfleet.report.rows import Rows, rows_of
-from rtfleet.report.words import plural
+from rtfleet.report.words import plural, visible
 
 
 def render(judged: JudgedRun, folder: Path | None = None) -> str:
@@ -21,6 +21,9 @@ def render(judged: JudgedRun, folder: Path | None = None) -> str:
         hint = f" *hint: {escaped(one.hint)}*" if one.hint else ""
         lines.append(f"- **{one.verdict}** {_named(one.cases)}: {escaped(one.text)}{limit}{hint}")
     lines += [f"- **sustained** {escaped(name)}: {escaped(text)}" for name, text in sentences.curves(judged)]
+    for compared in judged.comparisons:
+        said = f"{escaped(compared.case_id)}, {escaped(compared.metric)}: {escaped(visible(compared.reason))}"
+        lines.append(f"- **{compared.verdict}** against the baseline: {said}")
     lines += ["", *_warnings(judged)]
     for name, text in sentences.conditions(judged, folder):
         lines.append(f"- {escaped(name)}: {escaped(text)}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rtfleet.records import JudgedCase, JudgedRun, ParityResult, Verdict
+from rtfleet.judged import JudgedCase, JudgedRun, Verdict
+from rtfleet.records import ParityResult
 from rtfleet.report.words import Scale, scale_of, significant, times, visible
 from rtfleet.savings import Saving, savings
 

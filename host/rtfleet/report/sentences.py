@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtfleet.records import GRAVEST_FIRST, DeviceFacts, JudgedCase, JudgedRun, RuntimeFacts, Verdict
+from rtfleet.judged import GRAVEST_FIRST, JudgedCase, JudgedRun, Verdict
+from rtfleet.records import DeviceFacts, RuntimeFacts
+from rtfleet.report import comparison
 from rtfleet.report.rows import labels
 from rtfleet.report.words import plural, scale_of, significant, sparkline, visible
 
@@ -103,6 +105,9 @@ def conditions(judged: JudgedRun, folder: Path | None) -> tuple[tuple[str, str],
     found.append(("measured", settings + _trust(judged)))
     if any(case.result.case.scenario == "paced" for case in judged.cases):
         found.append(("response", "a frame's lateness + its latency; what a paced stream is judged by"))
+    if judged.comparisons:
+        trusted = comparison.trust(judged.comparisons, run.settings.confidence, run.settings.tolerance)
+        found.append(("compared", f"{trusted}; launches {comparison.launches(judged.comparisons)}"))
     limits = dict.fromkeys(
         f"{check.metric} {check.limit:g} ({check.where})" for case in judged.cases for check in case.checks
     )
@@ -146,7 +151,8 @@ def ending(judged: JudgedRun) -> str:
     """The run's verdict in one line."""
     verdicts = [case.verdict for case in judged.cases]
     counted = ", ".join(f"{verdicts.count(verdict)} {verdict}" for verdict in GRAVEST_FIRST if verdict in verdicts)
-    said = f"{counted or 'nothing was measured'}; exit code {judged.exit_code}"
+    compared = f"; against the baseline {comparison.counted(judged.comparisons)}" if judged.comparisons else ""
+    said = f"{counted or 'nothing was measured'}{compared}; exit code {judged.exit_code}"
     if judged.run.interrupted:
         return f"{said}; interrupted, what was measured is kept"
     return said if judged.run.finished else f"{said}; the run did not come to its end, what was measured is kept"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import stage as stages
-from stage import Stage, journal
+from stage import Stage, journal, strict
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +28,20 @@ def against(stage: Stage, baseline_us: float, candidate_us: float, *flags: str) 
 
 
 def test_a_slower_candidate_fails_and_its_launches_took_turns_with_the_baseline(stage: Stage) -> None:
-    told = against(stage, 1000, 1600)
+    told = against(stage, 1000, 1600, "--json", "all.json", "--junit", "all.xml", "--markdown", "all.md")
 
     assert told.code == 1, told.everything
+    document = strict((stage.folder / "all.json").read_text())
+    assert (document["verdict"], document["exit_code"]) == ("FAIL", 1)
+    slower = next(one for one in document["comparisons"] if one["metric"] == "latency_p50")
+    assert slower["verdict"] == "SLOWER" and 1.4 < slower["ratio"] < 1.8
+    assert (
+        '"luna/fake-shipped@board/burst" name="against the baseline: latency_p50"'
+        in (stage.folder / "all.xml").read_text()
+    )
+    assert "**SLOWER** against the baseline: luna/fake-shipped" in (stage.folder / "all.md").read_text()
+    shown = stage.rtfleet("show", str(stage.runs()[0]))
+    assert shown.code == 1 and "latency_p50" in shown.stdout and "against the baseline" in shown.stdout
     assert "SLOWER" in told.stdout and "luna/fake-shipped@board/burst" in told.stdout
     order = [line["case_id"].startswith("baseline:") for line in journal(stage.runs()[0]) if line["type"] == "intent"]
     assert order == [False, True, True, False] * 4

@@ -11,7 +11,8 @@ from builders import HOSTILE, ORT, whole_case
 from invented import device
 from rich.console import Console
 
-from rtfleet.compare import Comparison, Difference, Pair
+from rtfleet.compare import Pair
+from rtfleet.judged import Comparison, Difference
 from rtfleet.report import comparison
 from rtfleet.report.comparison import Compared
 

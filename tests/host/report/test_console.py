@@ -12,8 +12,8 @@ from builders import every_verdict, hostile, judged, judged_case, renamed, strea
 from rich.console import Console
 
 from rtfleet.artifact import File, Graph
+from rtfleet.judged import JudgedRun
 from rtfleet.plan import Plan, PlannedCase
-from rtfleet.records import JudgedRun
 from rtfleet.report import console
 
 
