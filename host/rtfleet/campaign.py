@@ -69,7 +69,7 @@ async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: 
                 if not exports.is_cached(prepared, variant):
                     export_s += plan.EXPORT_S[variant.split("-")[0]]
                 for one in stations:
-                    for case in plan.cases_of(entry, settings, variant, prepared.hop_samples, one.device):
+                    for case in plan.cases_of(entry, settings, variant, prepared.hop_samples, one.device, one.facts):
                         cases.append(plan.planned(case, hop_ns, settings.run))
                         name = one.device.name
                         seconds_of[name] = seconds_of.get(name, 0.0) + cases[-1].seconds

@@ -6,29 +6,33 @@ import re
 from collections.abc import Sequence
 
 from rtfleet.errors import UsageError
-from rtfleet.records import CoreFacts
+from rtfleet.records import CoreFacts, CoreKind, CoreSpec
 
 # Cores of one kind may differ a little in their highest clock (favoured cores of a desktop chip, by 2 to 5 %);
 # the kinds of a big.LITTLE or hybrid chip differ by far more.
 ALIKE = 0.9
 
 
-def parse(text: str, expected: str = "cores like 0,2-3") -> tuple[int, ...]:
-    """`0,2-3` is (0, 2, 3). Raises UsageError that says what was `expected`."""
+def parse(text: str) -> CoreSpec:
+    """`big`, `little`, or `0,2-3`, which is (0, 2, 3). Raises UsageError."""
+    if text == "big":
+        return "big"
+    if text == "little":
+        return "little"
     found: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if not match or int(match[2] or match[1]) < int(match[1]):
-            raise UsageError(f"--cpus {text}: expected {expected}")
+            raise UsageError(f"--cpus {text}: expected big, little or cores like 0,2-3")
         found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(sorted(found))
 
 
-def chosen(spec: str | tuple[int, ...], cores: Sequence[CoreFacts]) -> tuple[int, ...]:
+def chosen(spec: CoreSpec, cores: Sequence[CoreFacts]) -> tuple[int, ...]:
     """The cores to pin to, in ascending order; () is the scheduler's choice.
 
     Args:
-        spec: "big": the cores of the highest capacity; "little": those of the lowest; cores by number as text or tuple.
+        spec: "big": the cores of the highest capacity; "little": those of the lowest; else cores by number.
         cores: What the device told; () where it told nothing. Their highest frequency stands in for a capacity that
             the kernel does not tell.
 
@@ -36,9 +40,9 @@ def chosen(spec: str | tuple[int, ...], cores: Sequence[CoreFacts]) -> tuple[int
         UsageError: a core that the device lacks, "little" where all cores are alike, or a kind where nothing tells
             the cores apart.
     """
-    if spec == "big" or spec == "little":
+    if isinstance(spec, str):
         return _of_kind(spec, cores)
-    wanted = parse(spec, "big, little or cores like 0,2-3") if isinstance(spec, str) else tuple(sorted(set(spec)))
+    wanted = tuple(sorted(set(spec)))
     here = [core.index for core in cores]
     missing = sorted(set(wanted) - set(here)) if here else []
     if missing:
@@ -57,7 +61,7 @@ def flatters(cpus: Sequence[int], cores: Sequence[CoreFacts]) -> bool | None:
     return len(biggest) < len(cores) and not set(cpus) <= set(_of_kind("little", cores))
 
 
-def _of_kind(spec: str, cores: Sequence[CoreFacts]) -> tuple[int, ...]:
+def _of_kind(spec: CoreKind, cores: Sequence[CoreFacts]) -> tuple[int, ...]:
     if not cores:
         raise UsageError(f"--cpus {spec}: the device does not tell its cores", "name them: --cpus 0,2-3")
     speeds, what = _speeds(cores)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rtfleet import toml_file
 from rtfleet.errors import UsageError
+from rtfleet.records import CoreSpec
 
 DEFAULT_FILE = Path("fleet.toml")
 
@@ -27,7 +28,7 @@ class Device:
         adb_server: "host:port" of the adb server that the phone hangs on; "" is this machine's.
         profile: Name of its profile; "" is the one that matches best.
         labels: What `--device label:L` finds it by.
-        cpus: Cores to measure on; () is the scheduler's choice.
+        cpus: Cores to measure on: of a kind, or by number; () is the scheduler's choice.
     """
 
     name: str
@@ -36,7 +37,7 @@ class Device:
     adb_server: str = ""
     profile: str = ""
     labels: tuple[str, ...] = ()
-    cpus: tuple[int, ...] = ()
+    cpus: CoreSpec = ()
 
 
 LOCAL = Device(name="local", connect="local")
@@ -49,7 +50,7 @@ class _DeviceTable:
     adb_server: str = ""
     profile: str = ""
     labels: tuple[str, ...] = ()
-    cpus: tuple[int, ...] = ()
+    cpus: CoreSpec = ()
 
 
 @dataclass(frozen=True)
@@ -126,5 +127,5 @@ def _check(name: str, table: _DeviceTable, where: str) -> None:
     for key in ("serial", "adb_server"):
         if kind != "adb" and getattr(table, key):
             raise UsageError(f'{where}.{key}: is only for connect = "adb", and this is {table.connect!r}')
-    if any(cpu < 0 for cpu in table.cpus):
+    if not isinstance(table.cpus, str) and any(cpu < 0 for cpu in table.cpus):
         raise UsageError(f"{where}.cpus: a core's number is 0 or more")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtfleet.fleet import Device
-from rtfleet.records import CaseResult, DeviceFacts, Json
+from rtfleet.records import CaseResult, CoreSpec, DeviceFacts, Json
 from rtfleet.run_file import Unfinished
 from rtfleet.suite import ModelEntry, Suite
 
@@ -86,7 +86,7 @@ def _converter() -> JsonConverter:
     converter.register_unstructure_hook(Path, lambda path: str(path.absolute()))
     converter.register_structure_hook(Path, lambda text, _: Path(text))
     converter.register_structure_hook(Evidence, lambda _, __: Evidence())
-    # An input is a shape or a constant (`ModelEntry.inputs`).
-    described = tuple[int, ...] | float | int | bool
-    converter.register_structure_hook(described, lambda value, _: tuple(value) if isinstance(value, list) else value)
+    # An input is a shape or a constant (`ModelEntry.inputs`); cores are of a kind, or numbers.
+    for kind in (tuple[int, ...] | float | int | bool, CoreSpec):
+        converter.register_structure_hook(kind, lambda value, _: tuple(value) if isinstance(value, list) else value)
     return converter

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from rtfleet import budget, source
+from rtfleet import budget, cores, source
 from rtfleet.artifact import Artifact
 from rtfleet.client import LaunchOrder
 from rtfleet.fleet import Device
 from rtfleet.order import BASELINE
-from rtfleet.records import Case, Kind, Options, RunSettings, Scenario
+from rtfleet.records import Case, DeviceFacts, Kind, Options, RunSettings, Scenario
 from rtfleet.suite import ModelEntry, Settings
 
 DEFAULT_VARIANTS = ("onnx-fp32", "onnx-int8-static", "tflite-fp32", "tflite-int8-static")
@@ -113,12 +113,27 @@ def scenario_of(entry: ModelEntry, settings: Settings, hop_samples: int | None) 
 
 
 def cases_of(
-    entry: ModelEntry, settings: Settings, variant: str, hop_samples: int | None, device: Device, artifact_id: str = ""
+    entry: ModelEntry,
+    settings: Settings,
+    variant: str,
+    hop_samples: int | None,
+    device: Device,
+    facts: DeviceFacts | None = None,
+    artifact_id: str = "",
 ) -> tuple[Case, ...]:
-    """The cases of one variant on one device: one per accelerator and number of threads."""
+    """The cases of one variant on one device: one per accelerator and number of threads.
+
+    Args:
+        facts: What the device said of itself; None: it was not reached, so that a kind of cores stays one.
+
+    Raises:
+        UsageError: cores that the device does not have.
+    """
     scenario = scenario_of(entry, settings, hop_samples)
     threads = (entry.threads,) if entry.threads else settings.threads
-    cpus = settings.cpus or device.cpus
+    asked = settings.cpus or device.cpus
+    kind = asked if isinstance(asked, str) else None
+    cpus = cores.chosen(asked, facts.cores_info) if facts else () if isinstance(asked, str) else asked
     return tuple(
         Case(
             artifact_id=artifact_id,
@@ -126,7 +141,7 @@ def cases_of(
             variant=variant,
             device=device.name,
             scenario=scenario,
-            options=Options(accelerator, count, cpus, settings.allow_fallback),
+            options=Options(accelerator, count, cpus, settings.allow_fallback, kind),
         )
         for accelerator in settings.accelerators
         for count in threads

@@ -78,10 +78,10 @@ def _hand_out(campaign: Campaign, entry: ModelEntry, artifact: Artifact) -> None
         owed = profile.laid_over(owed, artifact.task, order.budgets)
         if entry.name.startswith(BASELINE):
             owed = ()
-        for case in plan.cases_of(*of_case, station.device, artifact.id):
+        for case in plan.cases_of(*of_case, station.device, station.facts, artifact.id):
             station.inbox.put_nowait(Joined(case, artifact, owed))
     for device, problem in campaign.lost.items():
-        for case in plan.cases_of(*of_case, device, artifact.id):
+        for case in plan.cases_of(*of_case, device, artifact_id=artifact.id):
             campaign.journal.case(CaseResult(case, artifact, error=problem))
             campaign.tell(events.CaseFailed(case.id, case.device, problem))
 

@@ -18,6 +18,9 @@ from rtfleet.profile import Budget
 Nanoseconds: TypeAlias = npt.NDArray[np.int64]
 Scenario: TypeAlias = Literal["paced", "burst"]
 Kind: TypeAlias = Literal["LATENCY", "PARITY", "PROFILE"]
+CoreKind: TypeAlias = Literal["big", "little"]
+# What `cpus` may be asked to be: a kind, or cores by number; () is the scheduler's choice.
+CoreSpec: TypeAlias = CoreKind | tuple[int, ...]
 Phase: TypeAlias = Literal["WARMUP", "PACED", "BURST"]
 
 
@@ -123,12 +126,18 @@ class Probe:
 
 @dataclass(frozen=True)
 class Options:
-    """How a case is run; part of its identity. `cpus` empty: the scheduler's choice."""
+    """How a case is run; part of its identity.
+
+    Attributes:
+        cpus: The cores it is pinned to; () is the scheduler's choice.
+        cores: The kind of cores that was asked for; `cpus` are this device's of that kind, () where it is not known.
+    """
 
     accelerator: str = "cpu"
     threads: int = 1
     cpus: tuple[int, ...] = ()
     allow_fallback: bool = False
+    cores: CoreKind | None = None
 
 
 @dataclass(frozen=True)
@@ -144,10 +153,13 @@ class Case:
 
     @property
     def id(self) -> str:
-        """`model/variant@device/scenario`, with `+gpu`, `+t4`, `+c0.1` where not the default. Stable across runs."""
+        """`model/variant@device/scenario`, with `+gpu`, `+t4`, `+c0.1`, `+big` where not the default. Stable."""
         extra = "" if self.options.accelerator == "cpu" else f"+{self.options.accelerator}"
         extra += "" if self.options.threads == 1 else f"+t{self.options.threads}"
-        extra += "" if not self.options.cpus else "+c" + ".".join(map(str, self.options.cpus))
+        if self.options.cores:
+            extra += f"+{self.options.cores}"
+        elif self.options.cpus:
+            extra += "+c" + ".".join(map(str, self.options.cpus))
         return f"{self.model}/{self.variant}@{self.device}/{self.scenario}{extra}"
 
 

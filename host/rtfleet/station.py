@@ -10,10 +10,10 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from rtfleet import events, launch_log, profile, resume, transports
+from rtfleet import cores, events, launch_log, profile, resume, transports
 from rtfleet.artifact import Artifact
 from rtfleet.client import AgentClient
-from rtfleet.errors import DeviceError, LeaseHeld
+from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
 from rtfleet.order import Order
 from rtfleet.profile import Budget, Profile
@@ -87,6 +87,7 @@ async def _station(order: Order, device: Device, journal: Journal) -> AsyncItera
         facts = await client.describe(is_host=link.is_host)
         matched = profile.match(facts, order.profiles, device.profile)
         facts = replace(facts, profile=matched.name)
+        _check_cores(order, device, facts)
         resume.check_device(order.evidence, facts)
         journal.device(facts)
         # A resumed run takes up the lease that it had, in case it still holds the device.
@@ -102,6 +103,14 @@ async def _station(order: Order, device: Device, journal: Journal) -> AsyncItera
             renewer.cancel()
             with contextlib.suppress(DeviceError):
                 await client.release()
+
+
+def _check_cores(order: Order, device: Device, facts: DeviceFacts) -> None:
+    """Raises UsageError, before anything is measured, for cores that the device does not have."""
+    try:
+        cores.chosen(order.suite.settings.cpus or device.cpus, facts.cores_info)
+    except UsageError as error:
+        raise UsageError(f"device '{device.name}': {error.text}", error.hint) from None
 
 
 async def _renew(client: AgentClient, expires_in_s: float) -> None:

@@ -11,7 +11,7 @@ from rtfleet import metrics, toml_file
 from rtfleet.artifact import VARIANTS
 from rtfleet.errors import UsageError
 from rtfleet.model import Task
-from rtfleet.records import RunSettings, Scenario
+from rtfleet.records import CoreSpec, RunSettings, Scenario
 
 BUILT_IN = Path(__file__).parent / "suites"
 
@@ -60,7 +60,7 @@ class Settings:
     scenario: Scenario | None = None
     threads: tuple[int, ...] = (1,)
     accelerators: tuple[str, ...] = ("cpu",)
-    cpus: tuple[int, ...] = ()
+    cpus: CoreSpec = ()
     allow_fallback: bool = False
 
 
@@ -89,7 +89,7 @@ class _RunTable:
     scenario: Scenario | None = None
     threads: tuple[int, ...] | None = None
     accelerators: tuple[str, ...] | None = None
-    cpus: tuple[int, ...] | None = None
+    cpus: CoreSpec | None = None
     allow_fallback: bool | None = None
 
 

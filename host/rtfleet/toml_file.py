@@ -80,6 +80,7 @@ def _converter() -> Converter:
     converter.register_structure_hook(float, _number)
     converter.register_structure_hook_func(_made_of(Literal), _one_of)
     converter.register_structure_hook_func(lambda t: t == (tuple[int, ...] | float | int | bool), _shape_or_constant)
+    converter.register_structure_hook_func(_is_word_or_integers, _word_or_integers)
     converter.register_structure_hook_factory(is_dataclass, lambda t: _record_of(t, converter))
     converter.register_structure_hook_factory(_made_of(tuple), lambda t: _tuple_of(get_args(t)[0], converter))
     converter.register_structure_hook_factory(_made_of(dict), lambda t: _table_of(get_args(t)[1], converter))
@@ -118,6 +119,21 @@ def _shape_or_constant(value: Any, _: Any) -> tuple[int, ...] | float | int | bo
     if isinstance(value, bool | int | float):
         return value
     raise ValueError(f"expected a shape (a list of integers) or a constant (a number), found {_shown(value)}")
+
+
+def _is_word_or_integers(kind: Any) -> bool:
+    members = get_args(kind)
+    return tuple[int, ...] in members and any(get_origin(member) is Literal for member in members)
+
+
+def _word_or_integers(value: Any, kind: Any) -> str | tuple[int, ...]:
+    words = [word for member in get_args(kind) if get_origin(member) is Literal for word in get_args(member)]
+    if isinstance(value, str) and value in words:
+        return value
+    items = value if isinstance(value, list) else [value]
+    if all(type(item) is int for item in items):
+        return tuple(items)
+    raise ValueError(f"expected {', '.join(words)} or a list of integers, found {_shown(value)}")
 
 
 def _record_of(kind: Any, converter: Converter) -> Callable[[Any, Any], Any]:

@@ -108,7 +108,10 @@ def test_an_unknown_device_or_label_names_those_there_are(tmp_path: Path, wanted
         ("[device.a]\nconnect = 'local'\nserial = '1'", 'device.a.serial: is only for connect = "adb"'),
         ("[device.'a/b']\nconnect = 'local'", 'device."a/b": a device\'s name is letters'),
         ("[device.auto]\nconnect = 'local'", "device.auto: a device's name"),
-        ("[device.a]\nconnect = 'local'\ncpus = 'big'", "device.a.cpus[0]: expected an integer, found 'big'"),
+        (
+            "[device.a]\nconnect = 'local'\ncpus = 'large'",
+            "device.a.cpus: expected big, little or a list of integers, found 'large'",
+        ),
         ("", "device: names no device"),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 from rtfleet import cores
 from rtfleet.errors import UsageError
 from rtfleet.model import TASKS, Task
-from rtfleet.records import Scenario
+from rtfleet.records import CoreSpec, Scenario
 from rtfleet.suite import ModelEntry, Settings, Suite, check_variants, name_of
 
 SCENARIOS: tuple[Scenario, ...] = ("paced", "burst")
@@ -84,8 +84,8 @@ def duration_s(text: str | None, flag: str) -> float | None:
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2] or "s"]
 
 
-def cpus(text: str | None) -> tuple[int, ...]:
-    """`0,2-3` is (0, 2, 3). Raises UsageError."""
+def cpus(text: str | None) -> CoreSpec:
+    """`big`, `little` or `0,2-3`. Raises UsageError."""
     return () if text is None else cores.parse(text)
 
 
@@ -224,7 +224,7 @@ def settings_over(
     tolerance: float | None,
     scenario: Scenario | None,
     threads: Sequence[int],
-    cpus: tuple[int, ...],
+    cpus: CoreSpec,
     accelerators: Sequence[str],
 ) -> Settings:
     """The suite's settings with those of the command line laid over them."""

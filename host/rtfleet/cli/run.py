@@ -22,7 +22,7 @@ def run(
     duration: str = typer.Option(None, "--duration", metavar="10m", help="Least time of a launch."),
     confidence: float = typer.Option(None, "--confidence", help="Of the verdicts (default 0.99)."),
     threads: list[int] = typer.Option([], "--threads", min=1, help="Threads of the runtime (default 1). Repeatable."),
-    cpus: str = typer.Option(None, "--cpus", help="Cores to run on: 0,2-3."),
+    cpus: str = typer.Option(None, "--cpus", metavar="big|little|LIST", help="Cores to run on: 0,2-3."),
     accelerator: list[str] = typer.Option([], "--accelerator", help="cpu, gpu or npu. Repeatable."),
     budget: list[str] = typer.Option([], "--budget", metavar="METRIC=LIMIT", help="Replaces a limit. Repeatable."),
     task: str = typer.Option(None, "--task", help="Of a model that is a file: wake-word, vad, asr, speaker."),

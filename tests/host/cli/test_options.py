@@ -40,9 +40,10 @@ def test_an_unreadable_time_shows_examples(text: str) -> None:
 
 def test_cores_are_numbers_and_ranges() -> None:
     assert options.cpus("0,2-3") == (0, 2, 3)
+    assert (options.cpus("big"), options.cpus("little"), options.cpus(None)) == ("big", "little", ())
 
 
-@pytest.mark.parametrize("text", ["", "a", "3-1", "1,"])
+@pytest.mark.parametrize("text", ["", "a", "large", "3-1", "1,"])
 def test_unreadable_cores_show_an_example(text: str) -> None:
     with pytest.raises(UsageError, match="0,2-3"):
         options.cpus(text)
