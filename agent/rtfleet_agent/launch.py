@@ -162,9 +162,12 @@ class BusyProcess:
 
 @dataclass(frozen=True)
 class DeviceState:
-    """What could disturb a launch, before or after it. Units stand in the readings' names."""
+    """What could disturb a launch, before it, between two of its blocks or after it.
 
-    when: Literal["before", "after"]
+    Units stand in the readings' names. "during" has only readings that can be had, and no processes: blocks tell those.
+    """
+
+    when: Literal["before", "during", "after"]
     at_mono_ns: int
     readings: Mapping[str, Reading] = field(default_factory=dict)
     busy: tuple[BusyProcess, ...] = ()

@@ -291,6 +291,7 @@ def device_state(record: launch.DeviceState) -> pb.DeviceState:
     """The device's state, in an event or in the answer to Probe."""
     return pb.DeviceState(
         after=record.when == "after",
+        during=record.when == "during",
         at_mono_ns=record.at_mono_ns,
         readings={name: _reading(reading) for name, reading in record.readings.items()},
         busy=map(_busy, record.busy),

@@ -62,6 +62,8 @@ from rtfleet_agent.runtimes.base import (
 )
 
 _SEND_EVERY_NS = 1_000_000_000
+# Often enough to see a device get hot and to stop in time; what a look costs comes between two blocks.
+_STATE_EVERY_NS = 10_000_000_000
 _OUTPUTS_BYTES = 1 << 20
 # The service kills a worker that takes too long; this is for one whose service died while native code hung.
 _ALARM_GRACE_S = 30.0
@@ -220,7 +222,7 @@ def _latency(request: WorkerRequest, bound: Bound, feeds: Feeds, commands: Comma
     frames = frames_of(bound.inputs, feeds.columns)
     waiting: list[Block] = []
     neighbours = Neighbours()
-    sent_ns = now_ns()
+    sent_ns = state_ns = now_ns()
     seen_measured = False
     done = 0
     with quiet_collector():
@@ -235,6 +237,9 @@ def _latency(request: WorkerRequest, bound: Bound, feeds: Feeds, commands: Comma
                 yield from neighbours.seen(waiting)
                 waiting.clear()
                 sent_ns = now_ns()
+            if now_ns() - state_ns >= _STATE_EVERY_NS:
+                yield sensors.during()
+                state_ns = now_ns()
     yield from neighbours.seen(waiting)
 
 

@@ -15,7 +15,7 @@ from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
 from rtfleet.launching import Campaign
 from rtfleet.order import Order
-from rtfleet.records import CaseError, CaseResult, Launch
+from rtfleet.records import CaseError, CaseResult, Launch, Preflight
 from rtfleet.run_file import Journal
 from rtfleet.station import Joined, Station, Tell
 
@@ -88,6 +88,8 @@ async def _measure(campaign: Campaign, here: Station) -> None:
     # Rounds that a case has had, those of an earlier host with its good launches.
     rounds: dict[str, int] = {}
     arrivals = _arrivals(here)
+    # How fit the device was, launch by launch.
+    fitness: list[Preflight | None] = [None]
 
     def wanted(joined: Joined) -> int:
         return campaign.wanted_launches(joined.case.id)
@@ -103,7 +105,8 @@ async def _measure(campaign: Campaign, here: Station) -> None:
     async def launch(joined: Joined) -> None:
         held = launches[joined.case.id]
         rounds[joined.case.id] += 1
-        held.append(await launching.latency(campaign, here, joined, held))
+        held.append(await launching.latency(campaign, here, joined, held, fitness[-1]))
+        fitness.append(held[-1].preflight)
 
     try:
         # The first round takes the cases as they get ready; the others begin when all are there.

@@ -407,7 +407,7 @@ def _event(message: pb.Event) -> log.LaunchEvent | None:
             others_core_share=_optional(body, "others_core_share"),
         )
     if kind == "device_state":
-        return log.Conditions(body.after, _device_state(body))
+        return log.Conditions("after" if body.after else "during" if body.during else "before", _device_state(body))
     if kind == "outputs":
         columns = {
             column.name: np.frombuffer(column.data, column.dtype).reshape(tuple(column.dims)) for column in body.columns

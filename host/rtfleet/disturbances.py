@@ -21,6 +21,11 @@ from rtfleet.records import Case, DeviceFacts, DeviceState, Launch, Reading, Run
 STEAL_SHARE = 0.01
 # A block whose probe took this many times the case's usual was run by a slower machine; single probes stray less.
 SLOW_PROBE = 1.3
+# One probe before a launch says how fast the device was to within this.
+UNFIT_MARGIN = 1.25
+# Throttled clocks have gone down to a third, and a neighbour leaves a core its half: what takes a typical frame more
+# than this times its limit is too slow without them.
+TYPICAL = 4.0
 # firmware_flags of a Raspberry Pi: these bits say "now", the rest "since boot".
 _THROTTLED_NOW = 0b1111
 
@@ -34,6 +39,7 @@ class Disturbance:
         text: The cause, to stand after "despite" or "while": "busy neighbours: 1.8 cores, make (pid 7) 1.6".
         hint: What to do about it.
         factor: By how much it slowed at most, where that is known: it excuses no more than that.
+        typical: By how much it slowed a typical frame at most, where no factor is known; single ones may be hit by any.
         blocks: Indices of the blocks that it disturbed, where that is known: it excuses nothing but these.
     """
 
@@ -42,6 +48,7 @@ class Disturbance:
     text: str
     hint: str
     factor: float | None = None
+    typical: float = TYPICAL
     blocks: tuple[int, ...] = ()
 
 
@@ -50,7 +57,12 @@ def of_launch(
 ) -> tuple[Disturbance, ...]:
     """All that disturbed one launch. `usual_probe_ns` as from `usual_probe`."""
     count = device.cores if device else 0
-    found = [busy(launch, count, case.options.cpus), steal(launch, count), quota(launch, case.options.threads)]
+    found = [
+        unfit(launch),
+        busy(launch, count, case.options.cpus),
+        steal(launch, count),
+        quota(launch, case.options.threads),
+    ]
     if not sustained.is_sustained(case.scenario, settings):
         # In a sustained run throttling is what is measured, not what disturbs it.
         found += [throttled(launch), slow_machine(launch, usual_probe_ns)]
@@ -68,15 +80,24 @@ def excuse(
 ) -> Disturbance | None:
     """What may be why a launch failed; None where nothing slowed it, or not by so much.
 
-    Where the factor is known, the launch is judged again with latencies divided by it: a machine that was 1.4x slower
-    does not excuse a model that takes ten times its limit. Where the blocks are known, it is judged again without them.
+    A machine that was 1.4x slower does not excuse a model that takes ten times its limit: the launch is judged again as
+    it might have been without the disturbance, and no excuse is what leaves it failing.
     """
     for one in slowing(disturbed):
-        without = launch if one.factor is None else might_have_been.faster(launch, one.factor)
-        without = might_have_been.without(without, one.blocks) if one.blocks else without
-        if without is launch or not without.latency_ns.size or not still_fails(without):
+        if not any(still_fails(might) for might in _might_have_been(launch, one)):
             return one
     return None
+
+
+def _might_have_been(launch: Launch, one: Disturbance) -> Iterator[Launch]:
+    if one.factor is not None:
+        yield might_have_been.faster(launch, one.factor)
+        return
+    if one.blocks:
+        quiet = might_have_been.without(launch, one.blocks)
+        if quiet.latency_ns.size:
+            yield quiet
+    yield might_have_been.calm(launch, one.blocks, one.typical)
 
 
 def flattering(disturbed: Sequence[Disturbance]) -> list[Disturbance]:
@@ -87,7 +108,14 @@ def flattering(disturbed: Sequence[Disturbance]) -> list[Disturbance]:
 def busy(launch: Launch, count: int, cpus: Sequence[int] = ()) -> Disturbance | None:
     """Others that took a good part of the device while blocks ran; else just before the launch, or during all of it."""
     if seen := neighbours.busy(launch, count, cpus):
-        return Disturbance("busy", "slows", f"a busy neighbour: {seen.text}", seen.hint, blocks=seen.blocks)
+        return Disturbance(
+            "busy",
+            "slows",
+            f"a busy neighbour: {seen.text}",
+            seen.hint,
+            typical=TYPICAL * max(1.0, seen.core_share / max(count, 1)),
+            blocks=seen.blocks,
+        )
     worst = max(_states(launch), key=_others, default=None)
     if worst is None or _others(worst) < BUSY_SHARE * max(count, 1):
         return None
@@ -97,6 +125,7 @@ def busy(launch: Launch, count: int, cpus: Sequence[int] = ()) -> Disturbance | 
         "slows",
         f"busy neighbours: {_others(worst):.1f} cores" + (f", {named}" if named else ""),
         "stop them, or pin them to other cores, and measure again",
+        typical=TYPICAL * max(1.0, _others(worst) / max(count, 1)),
     )
 
 
@@ -105,6 +134,21 @@ def _others(state: DeviceState) -> float:
     counted = _value(state, "others_core_share")
     named = sum(one.core_share for one in state.busy)
     return max(named, counted) if isinstance(counted, float) else named
+
+
+def unfit(launch: Launch) -> Disturbance | None:
+    """A preflight that gave up. Its probe tells how much slower than usual the device was; heat alone excuses less."""
+    fit = launch.preflight
+    if fit is None or fit.verdict != "gave-up":
+        return None
+    slower = fit.probe_ns / fit.usual_ns if fit.usual_ns else 1.0
+    return Disturbance(
+        "unfit",
+        "slows",
+        f"a device that was not fit: {'; '.join(fit.reasons)}",
+        "see to that and measure again; a device that is slower for good is known to be so after a month",
+        factor=UNFIT_MARGIN * max(1.0, slower),
+    )
 
 
 def steal(launch: Launch, count: int) -> Disturbance | None:

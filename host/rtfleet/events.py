@@ -76,6 +76,15 @@ class Pushed:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """A device is not fit to be measured yet, and why."""
+
+    device: str
+    case_id: str
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class LaunchStarted:
     """A fresh worker measures a case."""
 
@@ -133,6 +142,7 @@ Event: TypeAlias = (
     | CaseJoined
     | CaseFailed
     | Pushed
+    | Waiting
     | LaunchStarted
     | Progress
     | LaunchEnded

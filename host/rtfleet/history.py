@@ -50,7 +50,7 @@ def read(path: Path) -> History:
 
 
 def remember(path: Path, *probes_ns: int, now_s: float | None = None) -> History:
-    """Add healthy readings and write the history whole; a crash leaves the one before."""
+    """Add healthy readings, if there are any, and write the history whole; a crash leaves the one before."""
     now_s = time.time() if now_s is None else now_s
     known = [one for one in read(path).readings if now_s - one.at_s < FORGOTTEN_S]
     kept = History(tuple([*known, *(Healthy(now_s, probe_ns) for probe_ns in probes_ns)][-KEPT:]))

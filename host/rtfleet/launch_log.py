@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeAlias, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -65,9 +65,9 @@ class Frames:
 
 @dataclass(frozen=True)
 class Conditions:
-    """The device's state before or after the launch."""
+    """The device's state before or after the launch, or in the midst of it, between two blocks."""
 
-    after: bool
+    when: Literal["before", "during", "after"]
     state: DeviceState
 
 
@@ -169,8 +169,7 @@ def launch_of(
     started, loaded = _first(events, Started), _first(events, Loaded)
     finished, failed = _first(events, Finished), _first(events, Failed)
     frames = [event for event in events if isinstance(event, Frames)]
-    before = next((event.state for event in events if isinstance(event, Conditions) and not event.after), None)
-    after = next((event.state for event in events if isinstance(event, Conditions) and event.after), None)
+    states = [event for event in events if isinstance(event, Conditions)]
     main: Phase = "PACED" if paced else "BURST"
     started_at = datetime.fromtimestamp(started.at_unix_ns / 1e9 if started else 0, UTC)
     return Launch(
@@ -196,8 +195,9 @@ def launch_of(
         rss_after_load_bytes=loaded.rss_after_load_bytes if loaded else None,
         peak_rss_bytes=finished.peak_rss_bytes if finished else None,
         memory_reason=(finished.memory_reason if finished else "") or (loaded.memory_reason if loaded else ""),
-        device_before=before,
-        device_after=after,
+        device_before=next((one.state for one in states if one.when == "before"), None),
+        device_during=tuple(one.state for one in states if one.when == "during"),
+        device_after=next((one.state for one in states if one.when == "after"), None),
         error=error_of(failed) if failed else None,
         stderr_tail=failed.stderr if failed else "",
     )

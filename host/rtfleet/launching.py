@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rtfleet import budget, events, launch_log, plan, statistics, sustained, validation
+from rtfleet import budget, events, history, launch_log, plan, preflight, statistics, sustained, validation
 from rtfleet.artifact import Artifact
 from rtfleet.errors import DeviceError
 from rtfleet.export.job import Exports
 from rtfleet.fleet import Device
 from rtfleet.launch_log import LaunchEvent
 from rtfleet.order import BASELINE, Order
-from rtfleet.records import Case, CaseError, Launch
+from rtfleet.records import Case, CaseError, Launch, Preflight
 from rtfleet.run_file import Journal
 from rtfleet.station import Joined, Station, Tell
 
@@ -61,8 +62,35 @@ async def push(campaign: Campaign, here: Station, artifact: Artifact) -> None:
         campaign.tell(events.Pushed(here.device.name, sent_bytes, seconds))
 
 
-async def latency(campaign: Campaign, here: Station, joined: Joined, held: Sequence[Launch]) -> Launch:
+async def _fit(campaign: Campaign, here: Station, case: Case, previous: Preflight | None) -> Preflight:
+    """Look at the device until it is fit or was waited for long enough. Healthy speeds enter its history."""
+    kept = history.file_of(campaign.order.cache, here.facts, case.options.cpus)
+    usual_ns = history.usual_ns(history.recent(history.read(kept)))
+    limits = preflight.limits_after(previous, campaign.order.suite.settings.run.max_wait_s)
+    clock = asyncio.get_running_loop().time
+    began_s, looks = clock(), list[preflight.Look]()
+    while True:
+        at_s = clock() - began_s
+        looks.append(preflight.look_of(await here.client.probe(case.options.cpus), at_s))
+        found = preflight.step(looks, usual_ns, limits)
+        if isinstance(found, Preflight):
+            # A cache without room costs the next run a comparison, and this one nothing.
+            with contextlib.suppress(OSError):
+                history.remember(kept, *preflight.healthy_ns(looks, usual_ns, limits))
+            return found
+        if found.reasons:
+            campaign.tell(events.Waiting(case.device, case.id, found.reasons))
+        await asyncio.sleep(found.pause_s)
+
+
+async def latency(
+    campaign: Campaign, here: Station, joined: Joined, held: Sequence[Launch], previous: Preflight | None
+) -> Launch:
     """One launch that measures. After each batch of blocks `budget.decide` says whether it has enough.
+
+    Args:
+        held: The case's launches so far.
+        previous: The preflight of this device's last launch.
 
     Raises:
         DeviceError: the device gave no answer. What was measured until then is in the journal.
@@ -83,16 +111,17 @@ async def latency(campaign: Campaign, here: Station, joined: Joined, held: Seque
             paced=asked.hop_ns > 0,
             feeds_sha256=asked.feeds_sha256,
         )
-        return replace(launch, stopped=stopped)
+        return replace(launch, stopped=stopped, preflight=fit)
 
-    campaign.journal.intent(case.id, asked.launch_id)
     async with campaign.quiet:
+        fit = await _fit(campaign, here, case, previous)
+        campaign.journal.intent(case.id, asked.launch_id)
         campaign.tell(events.LaunchStarted(case.device, case.id, "LATENCY", round_, wanted, asked.min_frames))
         try:
             async for event in here.client.launch(asked):
                 so_far.append(event)
                 # The state after a launch can't have ended it.
-                if isinstance(event, launch_log.Conditions) and not (event.after or stopped or decision):
+                if isinstance(event, launch_log.Conditions) and event.when != "after" and not (stopped or decision):
                     decision = stopped = sustained.limit_reached(event.state, settings)
                     if stopped:
                         await here.client.finish(asked.launch_id)

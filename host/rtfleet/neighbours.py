@@ -29,11 +29,13 @@ class Neighbour:
         blocks: Indices into `launch.blocks`.
         text: "`stress` used 80 % of core 1 in 3 of 5 blocks".
         hint: What to do about it.
+        core_share: Cores that others used in the busiest of these blocks.
     """
 
     blocks: tuple[int, ...]
     text: str
     hint: str
+    core_share: float
 
 
 def looked_at(launch: Launch) -> dict[int, Block]:
@@ -53,16 +55,16 @@ def busy(launch: Launch, cores: int, cpus: Sequence[int] = ()) -> Neighbour | No
     disturbed = {at: block for at, block in seen.items() if _is_disturbed(block, cores)}
     if not disturbed or len(disturbed) < LEAST_BLOCKS_SHARE * len(seen):
         return None
+    most = max(_core_share(block) for block in disturbed.values())
     name = _culprit(disturbed.values())
     if name is None:
         shares = [block.others_core_share or 0.0 for block in disturbed.values()]
         text = f"processes too short-lived to be named used {np.median(shares):.1f} cores"
-        return Neighbour(
-            tuple(disturbed), f"{text} in {_of_blocks(len(disturbed), len(seen))}", "stop what starts them"
-        )
+        text = f"{text} in {_of_blocks(len(disturbed), len(seen))}"
+        return Neighbour(tuple(disturbed), text, "stop what starts them", most)
     named = [_of(block, name) for block in seen.values() if _of(block, name)]
     text = f"`{name}` used {_share(named)} in {_of_blocks(len(named), len(seen))}"
-    return Neighbour(tuple(disturbed), text, _hint(named, cpus))
+    return Neighbour(tuple(disturbed), text, _hint(named, cpus), most)
 
 
 def _hint(named: Sequence[Sequence[BusyProcess]], cpus: Sequence[int]) -> str:
@@ -73,13 +75,17 @@ def _hint(named: Sequence[Sequence[BusyProcess]], cpus: Sequence[int]) -> str:
 
 
 def _is_disturbed(block: Block, cores: int) -> bool:
-    others = max(block.others_core_share or 0.0, sum(process.core_share for process in block.busy))
-    if others >= BUSY_SHARE * max(cores, 1):
+    if _core_share(block) >= BUSY_SHARE * max(cores, 1):
         return True
     return any(
         process.core_share >= BUSY_SHARE and process.core is not None and process.core == block.cpu
         for process in block.busy
     )
+
+
+def _core_share(block: Block) -> float:
+    """Cores that others used: by the system's count, or by the processes named."""
+    return max(block.others_core_share or 0.0, sum(process.core_share for process in block.busy))
 
 
 def _culprit(blocks: Iterable[Block]) -> str | None:

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from rtfleet import history
-from rtfleet.records import DeviceState, Probe
+from rtfleet.records import DeviceState, Preflight, Probe
 
-Verdict: TypeAlias = Literal["ready", "waited", "gave-up", "unknown"]
+PASSES = 3
+# A device that was given up a launch ago is not waited for as long again.
+WAIT_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,13 @@ class Limits:
 
     Attributes:
         slower: Longest speed probe, in times of the device's usual one.
-        passes: So many looks in a row must be good.
+        passes: So many looks in a row must be good; three, once one was not.
         longest_wait_s: Then it is given up, and measured all the same or not, as the caller likes.
         pause_s: After a bad look; after a good one the next comes at once. A look itself takes about half a second.
     """
 
     slower: float = history.HEALTHY
-    passes: int = 3
+    passes: int = PASSES
     longest_wait_s: float = 60.0
     pause_s: float = 1.0
     hottest_c: float = 80.0
@@ -59,29 +61,20 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Preflight:
-    """How it ended.
-
-    Attributes:
-        verdict: "ready" at once; "waited" and then ready; "gave-up"; "unknown": nothing spoke against it, but the
-            device's usual speed is not known yet.
-        probe_ns: The last reading; `usual_ns` is what it was held against.
-        reasons: What was wrong, or is not known.
-    """
-
-    verdict: Verdict
-    waited_s: float
-    probe_ns: int
-    usual_ns: float | None
-    reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Wait:
     """Look again after so long."""
 
     pause_s: float
     reasons: tuple[str, ...]
+
+
+def limits_after(previous: Preflight | None, max_wait_s: float) -> Limits:
+    """Those of the next launch on a device: one look is enough for one that was fit a launch ago."""
+    if previous is None:
+        return Limits(longest_wait_s=max_wait_s)
+    if previous.verdict == "gave-up":
+        return Limits(longest_wait_s=min(WAIT_AGAIN_S, max_wait_s))
+    return Limits(passes=1, longest_wait_s=max_wait_s)
 
 
 def look_of(probe: Probe, at_s: float) -> Look:
@@ -117,22 +110,20 @@ def step(looks: Sequence[Look], usual_ns: float | None, limits: Limits | None = 
     wrong = objections(last, usual_ns, limits)
     unknown = (*(() if usual_ns is not None else ("its usual speed is not known yet",)), *last.missing)
 
-    def ended(verdict: Verdict, reasons: tuple[str, ...]) -> Preflight:
-        return Preflight(verdict, last.at_s, last.probe_ns, usual_ns, reasons)
+    def ended(verdict: Literal["ready", "waited", "gave-up", "unknown"], reasons: tuple[str, ...] = ()) -> Preflight:
+        return Preflight(verdict, last.at_s, last.probe_ns, usual_ns, reasons, unknown)
 
     good = [not objections(look, usual_ns, limits) for look in looks]
-    if len(good) >= limits.passes and all(good[-limits.passes :]):
-        if usual_ns is None:
-            return ended("unknown", unknown)
+    passes = limits.passes if all(good) else PASSES
+    if len(good) >= passes and all(good[-passes:]):
         if all(good):
-            return ended("ready", unknown)
+            return ended("ready" if usual_ns is not None else "unknown")
         bad = [look for look, is_good in zip(looks, good, strict=True) if not is_good]
-        return ended("waited", (*objections(bad[-1], usual_ns, limits), *unknown))
+        return ended("waited", objections(bad[-1], usual_ns, limits))
     if _battery_is_low(last, limits):
-        return ended("gave-up", (*wrong, *unknown))
-    if last.at_s >= limits.longest_wait_s:
-        steady = wrong or (f"it was not fit {limits.passes} times in a row within {last.at_s:.0f} s",)
-        return ended("gave-up", (*steady, *unknown))
+        return ended("gave-up", wrong)
+    if last.at_s >= limits.longest_wait_s and not all(good):
+        return ended("gave-up", wrong or (f"it was not fit {passes} times in a row within {last.at_s:.0f} s",))
     return Wait(limits.pause_s if wrong else 0.0, wrong)
 
 

@@ -113,6 +113,26 @@ class DeviceState:
 
 
 @dataclass(frozen=True)
+class Preflight:
+    """Whether a device was fit when a launch began.
+
+    Attributes:
+        verdict: "ready" at once; "waited" and then ready; "gave-up": measured all the same; "unknown": nothing spoke
+            against it, but the device's usual speed is not known yet.
+        probe_ns: The last reading; `usual_ns` is what it was held against.
+        reasons: What was wrong; of one that had to be waited for, what it was last.
+        unknown: What is not known, and why.
+    """
+
+    verdict: Literal["ready", "waited", "gave-up", "unknown"]
+    waited_s: float
+    probe_ns: int
+    usual_ns: float | None
+    reasons: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Probe:
     """How fast the device is while nothing is measured, and its state. `cpu`: where the probe ran."""
 
@@ -225,6 +245,8 @@ class Launch:
         lateness_ns: int64 [n] when paced, else empty. Response is lateness + latency.
         burst_latency_ns: int64 of the one burst phase that ends a paced launch; empty in a burst.
         overhead_ns: p50 of the same loop around a one-op model with as many inputs and outputs.
+        preflight: None where none was made (a launch that an earlier host began).
+        device_during: Between blocks, every ten seconds or so: only what can be read.
         stopped: Why it was ended before it had its frames (heat, battery); "" where it was not.
         error: None for a good launch.
     """
@@ -251,7 +273,9 @@ class Launch:
     rss_after_load_bytes: int | None = None
     peak_rss_bytes: int | None = None
     memory_reason: str = ""
+    preflight: Preflight | None = None
     device_before: DeviceState | None = None
+    device_during: tuple[DeviceState, ...] = ()
     device_after: DeviceState | None = None
     stopped: str = ""
     error: CaseError | None = None
@@ -316,6 +340,7 @@ class RunSettings:
         min_duration_s: Least time of a launch's blocks.
         timeout_s: Longest time of one launch; None: three times its estimate and a minute.
         tolerance: A candidate may be slower than its baseline by this share.
+        max_wait_s: Before a launch, for a device that is not fit (slow, hot); then it is measured all the same.
         max_temperature_c: A launch ends where any sensor shows this much; `min_battery_percent` likewise, unplugged.
     """
 
@@ -327,6 +352,7 @@ class RunSettings:
     tolerance: float = 0.1
     max_temperature_c: float = 95.0
     min_battery_percent: float = 15.0
+    max_wait_s: float = 60.0
 
 
 @dataclass(frozen=True)

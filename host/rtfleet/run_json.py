@@ -35,8 +35,9 @@ if TYPE_CHECKING:
     from cattrs.preconf.json import JsonConverter
 
 # History of the format of journal.jsonl and run.json:
-# 1 - (rtfleet 0.1.0) first.
-FORMAT_VERSION = 1
+# 1 - first.
+# 2 - launches have their preflight and the device's state while they ran, a run its comparisons with a baseline.
+FORMAT_VERSION = 2
 
 # A launch with more frames than this has its columns in a file of their own.
 INLINE_FRAMES = 10_000

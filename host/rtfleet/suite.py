@@ -86,6 +86,7 @@ class _RunTable:
     tolerance: float | None = None
     max_temperature_c: float | None = None
     min_battery_percent: float | None = None
+    max_wait_s: float | None = None
     scenario: Scenario | None = None
     threads: tuple[int, ...] | None = None
     accelerators: tuple[str, ...] | None = None
@@ -170,6 +171,8 @@ def _settings(table: _RunTable, where: str) -> Settings:
     confidence = given.get("confidence", 0.99)
     if not 0.5 <= confidence < 1:
         raise UsageError(f"{where}.confidence: expected at least 0.5 and below 1 (like 0.99), found {confidence}")
+    if given.get("max_wait_s", 0) < 0:
+        raise UsageError(f"{where}.max_wait_s: expected 0 or more, found {given['max_wait_s']:g}")
     for threads in given.get("threads", ()):
         _check_positive({"threads": threads}, ("threads",), where)
     of_run = {name: given.pop(name) for name in [one.name for one in fields(RunSettings)] if name in given}

@@ -488,7 +488,7 @@ class BusyProcess(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., name: _Optional[str] = ..., core_share: _Optional[float] = ..., core: _Optional[int] = ...) -> None: ...
 
 class DeviceState(_message.Message):
-    __slots__ = ("after", "at_mono_ns", "readings", "busy")
+    __slots__ = ("after", "at_mono_ns", "readings", "busy", "during")
     class ReadingsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -500,11 +500,13 @@ class DeviceState(_message.Message):
     AT_MONO_NS_FIELD_NUMBER: _ClassVar[int]
     READINGS_FIELD_NUMBER: _ClassVar[int]
     BUSY_FIELD_NUMBER: _ClassVar[int]
+    DURING_FIELD_NUMBER: _ClassVar[int]
     after: bool
     at_mono_ns: int
     readings: _containers.MessageMap[str, Reading]
     busy: _containers.RepeatedCompositeFieldContainer[BusyProcess]
-    def __init__(self, after: bool = ..., at_mono_ns: _Optional[int] = ..., readings: _Optional[_Mapping[str, Reading]] = ..., busy: _Optional[_Iterable[_Union[BusyProcess, _Mapping]]] = ...) -> None: ...
+    during: bool
+    def __init__(self, after: bool = ..., at_mono_ns: _Optional[int] = ..., readings: _Optional[_Mapping[str, Reading]] = ..., busy: _Optional[_Iterable[_Union[BusyProcess, _Mapping]]] = ..., during: bool = ...) -> None: ...
 
 class Column(_message.Message):
     __slots__ = ("name", "dtype", "dims", "data")

@@ -23,9 +23,9 @@ MODEL = {
     "latency_us": 200,
 }
 # Five blocks of 100 frames are the least that a launch has.
-QUICK = "{ launches = 3, frames = 60, min_duration_s = 0.1, confidence = 0.9 }"
-TWO_LAUNCHES = "{ launches = 2, frames = 60, min_duration_s = 0.1, confidence = 0.9 }"
-ONE_LAUNCH = "{ launches = 1, frames = 60, min_duration_s = 0.1, confidence = 0.9 }"
+QUICK = "{ launches = 3, frames = 60, min_duration_s = 0.1, confidence = 0.9, max_wait_s = 0 }"
+TWO_LAUNCHES = "{ launches = 2, frames = 60, min_duration_s = 0.1, confidence = 0.9, max_wait_s = 0 }"
+ONE_LAUNCH = "{ launches = 1, frames = 60, min_duration_s = 0.1, confidence = 0.9, max_wait_s = 0 }"
 # In a busy continuous integration a process may take a while to start.
 PATIENCE_S = 90.0
 

@@ -28,7 +28,7 @@ from rtfleet import metrics
 from rtfleet.budget import decide, judge, judge_case, judged_budgets, target_frames
 from rtfleet.errors import UsageError
 from rtfleet.judged import Check, JudgedCase
-from rtfleet.records import BusyProcess, CaseError, CaseResult, Options, Placement, Run, RunSettings
+from rtfleet.records import BusyProcess, CaseError, CaseResult, Options, Placement, Preflight, Run, RunSettings
 
 HOP_NS = 80 * MS
 QUIET = launch(1.0)
@@ -313,6 +313,21 @@ def test_a_machine_that_the_probe_calls_slow_excuses_no_more_than_it_slowed() ->
     assert "the speed probe took 1.50x its usual time" in judged(on_a_slow_machine(60.0)).reason
     assert judged(on_a_slow_machine(60.0)).verdict == "INCONCLUSIVE"
     assert judged(on_a_slow_machine(78.0)).verdict == "FAIL"
+
+
+def test_a_device_that_was_not_fit_excuses_no_more_than_its_preflight_saw() -> None:
+    gave_up = Preflight("gave-up", 60.0, 30_000, 20_000.0, ("it is 1.50x slower than usual while `make` uses 1 core",))
+
+    def unfit(latency_ms: float) -> JudgedCase:
+        return judged(case(launch(latency_ms, preflight=gave_up), QUIET, QUIET))
+
+    assert unfit(60.0).verdict == "INCONCLUSIVE"
+    assert "but with a device that was not fit: it is 1.50x slower than usual while `make`" in unfit(60.0).reason
+    assert unfit(120.0).verdict == "FAIL"
+    assert unfit(1.0).verdict == "PASS"
+    assert "unfit" in {warning.code for warning in unfit(1.0).warnings}
+    waited = launch(60.0, preflight=replace(gave_up, verdict="waited"))
+    assert judged(case(waited, QUIET, QUIET)).verdict == "FAIL"
 
 
 def test_a_slow_load_is_excused_by_what_can_only_slow_and_memory_by_nothing() -> None:

@@ -25,15 +25,15 @@ MODEL = {
 }
 
 
-async def _talk(folder: Path) -> tuple[DeviceFacts, Probe, Launch]:
-    """Describe, probe, and one launch of a second."""
+async def _talk(folder: Path, seconds: int = 0) -> tuple[DeviceFacts, Probe, Launch]:
+    """Describe, probe, and one launch of a second, or of so many."""
     (folder / "main.fake.json").write_text(json.dumps(MODEL))
     np.savez(folder / "feeds.npz", x=np.zeros((6, 1, 4), np.float32))
     model, feeds = file_of(folder / "main.fake.json"), file_of(folder / "feeds.npz")
     order = LaunchOrder(
         launch_id="one", kind="LATENCY", runtime="fake", graphs=(Graph("main", (model,), (), ()),),
-        feeds_sha256=feeds.sha256, options=Options(), hop_ns=10_000_000, min_frames=100, min_duration_ns=0,
-        block_frames=20, timeout_s=60, warmup_ns=300_000_000,
+        feeds_sha256=feeds.sha256, options=Options(), hop_ns=10_000_000, min_frames=100,
+        min_duration_ns=seconds * 10**9, block_frames=20, timeout_s=60, warmup_ns=300_000_000,
     )  # fmt: skip
     async with local.connect("board", folder / "store", "client-test") as link, AgentClient(link, "board") as client:
         facts = await client.describe()
@@ -61,3 +61,13 @@ def test_what_an_agent_tells_of_cores_speed_and_neighbours_arrives(tmp_path: Pat
     assert named and named[0].core in range(os.cpu_count() or 1)
     assert any(block.others_core_share for block in launch.blocks)
     assert not any("suspend" in block.marks for block in launch.blocks)
+
+
+@pytest.mark.slow
+def test_a_long_launch_tells_the_devices_state_while_it_runs(tmp_path: Path) -> None:
+    _, _, launch = asyncio.run(_talk(tmp_path, seconds=11))
+
+    assert launch.device_before and launch.device_after and len(launch.device_during) == 1
+    (during,) = launch.device_during
+    assert launch.device_before.at_mono_ns < during.at_mono_ns < launch.device_after.at_mono_ns
+    assert "load_1m" in during.readings and all(one.value is not None for one in during.readings.values())

@@ -143,6 +143,22 @@ def test_a_launch_that_was_never_quiet_proves_nothing() -> None:
     assert judged(slow, QUIET, QUIET).verdict == "INCONCLUSIVE"
 
 
+def test_no_neighbour_excuses_a_model_whose_typical_frame_is_over_by_far() -> None:
+    hopeless = watched(launch(500.0), dict.fromkeys(range(5), (STRESS,)))
+    preempted = watched(
+        launch(with_frames(459, dict.fromkeys(range(0, 459, 3), 5_000.0))), dict.fromkeys(range(5), (STRESS,))
+    )
+
+    assert judged(hopeless, QUIET, QUIET).verdict == "FAIL"
+    assert judged(preempted, QUIET, QUIET).verdict == "INCONCLUSIVE", "single frames may wait for any time"
+
+
+def test_more_neighbours_excuse_more() -> None:
+    crowd = tuple(BusyProcess(pid, "stress", 1.0, pid % 2) for pid in range(8))
+
+    assert judged(watched(launch(500.0), dict.fromkeys(range(5), crowd)), QUIET, QUIET).verdict == "INCONCLUSIVE"
+
+
 def test_a_launch_without_some_blocks_keeps_the_rest_in_place() -> None:
     run = launch(np.arange(459) * 1.0, lateness_ms=np.arange(459) * 2.0)
 

@@ -10,8 +10,8 @@ from invented import device, state
 
 from rtfleet import history
 from rtfleet.history import Healthy, History
-from rtfleet.preflight import Limits, Look, Preflight, Wait, healthy_ns, look_of, step
-from rtfleet.records import BusyProcess, DeviceState, Probe, Reading
+from rtfleet.preflight import Limits, Look, Wait, healthy_ns, limits_after, look_of, step
+from rtfleet.records import BusyProcess, DeviceState, Preflight, Probe, Reading
 
 USUAL_NS = 20_000.0
 GOOD = Look(at_s=0.0, probe_ns=20_500, hottest_c=50.0, hottest="temperature_c.cpu", battery_percent=80.0)
@@ -158,7 +158,7 @@ def test_no_wait_charges_a_battery() -> None:
 def test_without_a_history_the_speed_is_unknown_and_nothing_waits_for_it() -> None:
     ended = step(at(SLOW, SLOW, SLOW), None)
 
-    assert ended == Preflight("unknown", 2.0, 30_000, None, ("its usual speed is not known yet",))
+    assert ended == Preflight("unknown", 2.0, 30_000, None, (), ("its usual speed is not known yet",))
 
 
 def test_what_is_not_known_does_not_hold_up_and_is_said() -> None:
@@ -166,7 +166,7 @@ def test_what_is_not_known_does_not_hold_up_and_is_said() -> None:
 
     ended = step(at(blind, blind, blind), USUAL_NS)
 
-    assert ended == Preflight("ready", 2.0, 20_500, USUAL_NS, ("the temperature is not known: none here",))
+    assert ended == Preflight("ready", 2.0, 20_500, USUAL_NS, (), ("the temperature is not known: none here",))
 
 
 def test_only_healthy_readings_enter_the_history() -> None:
@@ -174,6 +174,30 @@ def test_only_healthy_readings_enter_the_history() -> None:
 
     assert healthy_ns([SLOW, GOOD, hot], USUAL_NS) == (20_500,)
     assert healthy_ns([SLOW, GOOD, hot], None) == (30_000, 20_500)
+
+
+def test_a_device_that_was_fit_a_launch_ago_needs_one_look_and_three_once_it_is_not() -> None:
+    limits = limits_after(Preflight("ready", 0.0, 20_500, USUAL_NS), 60.0)
+
+    assert step(at(GOOD), USUAL_NS, limits) == Preflight("ready", 0.0, 20_500, USUAL_NS)
+    assert isinstance(step(at(SLOW, GOOD), USUAL_NS, limits), Wait)
+    assert isinstance(step(at(SLOW, GOOD, GOOD, GOOD), USUAL_NS, limits), Preflight)
+
+
+def test_a_device_that_was_given_up_is_not_waited_for_as_long_again() -> None:
+    again = limits_after(Preflight("gave-up", 60.0, 30_000, USUAL_NS), 60.0)
+    never = limits_after(None, 0.0)
+
+    assert isinstance(step(at(*[SLOW] * 5), USUAL_NS, again), Wait)
+    assert isinstance(step(at(*[SLOW] * 6), USUAL_NS, again), Preflight)
+    assert isinstance(step(at(SLOW), USUAL_NS, never), Preflight)
+
+
+def test_a_wait_of_nothing_still_takes_its_three_looks_of_a_fit_device() -> None:
+    never = limits_after(None, 0.0)
+
+    assert isinstance(step(at(GOOD, GOOD), USUAL_NS, never), Wait)
+    assert step(at(GOOD, GOOD, GOOD), USUAL_NS, never) == Preflight("ready", 2.0, 20_500, USUAL_NS)
 
 
 def test_the_limits_are_the_caller_s() -> None:

@@ -19,6 +19,7 @@ from rtfleet import run_file
 from rtfleet.errors import RtfleetError, UsageError
 from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Reading, Run
 from rtfleet.run_file import Journal
+from rtfleet.run_json import FORMAT_VERSION
 
 RUN = run_of(whole_case(measured_launch("l1"), measured_launch("l2", round_=2)))
 
@@ -219,12 +220,13 @@ def _document(run: Run, folder: Path | None = None) -> dict[str, Any]:
 
 
 DOCUMENTED = {
-    "run": """format_version run_id started_at rtfleet_version host settings devices budgets verdict exit_code cases""",
+    "run": """format_version run_id started_at rtfleet_version host settings devices budgets verdict exit_code cases
+        comparisons""",
     "case": """case_id model task covers variant device scenario hop_samples sample_rate_hz options runtime artifact
         placement parity launches summary checks warnings error verdict""",
     "launch": """launch_id kind round started_at started_mono_ns boot_id compile_ns load_ns first_inference_ns
         warmup_latency_ns latency_ns lateness_ns burst_latency_ns blocks overhead_ns feeds_sha256 rss_before_load_bytes
-        rss_after_load_bytes peak_rss_bytes device_before device_after error""",
+        rss_after_load_bytes peak_rss_bytes preflight device_before device_during device_after error""",
     "block": """phase first_frame frames probe_before_ns probe_after_ns cpu marks""",
     "summary": """launches frames latency response rtf_p50 rtf_p99 deadline_misses duty_cycle pacing_penalty""",
     "check": """metric limit value bound confidence launch_confidence effective_frames assumed_cluster verdict reason
@@ -355,12 +357,26 @@ def test_a_run_of_a_newer_rtfleet_is_refused_with_the_way_out(tmp_path: Path) ->
     (tmp_path / "run.json").write_text(json.dumps(document))
     folder = journalled(RUN, tmp_path / "run")
     journal = (folder / "journal.jsonl").read_text()
-    (folder / "journal.jsonl").write_text(journal.replace('"format_version": 1', '"format_version": 7'))
+    (folder / "journal.jsonl").write_text(journal.replace(f'"format_version": {FORMAT_VERSION}', '"format_version": 7'))
 
     for path in (tmp_path / "run.json", folder):
         with pytest.raises(UsageError, match=r"written by a newer rtfleet \(format 7; .*\)") as refused:
             run_file.read(path)
         assert "upgrade" in refused.value.hint
+
+
+def test_a_run_of_the_first_format_is_read(tmp_path: Path) -> None:
+    document = _document(RUN) | {"format_version": 1}
+    del document["comparisons"]
+    for case in document["cases"]:
+        for launch in case["launches"]:
+            del launch["preflight"], launch["device_during"]
+    (tmp_path / "run.json").write_text(json.dumps(document))
+
+    read = run_file.read(tmp_path / "run.json")
+
+    launches = [launch for result in read.results for launch in result.launches]
+    assert launches and all(launch.preflight is None and launch.device_during == () for launch in launches)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,13 @@ def before() -> tuple[DeviceState, Snapshot]:
     return _state("before", start, end, worker_cpu_ns=0), end
 
 
+def during() -> DeviceState:
+    """The device between two blocks of a launch: what can be read, without a look at its processes."""
+    at_mono_ns = time.monotonic_ns()
+    found = {name: reading for name, reading in readings().items() if reading.value is not None}
+    return DeviceState("during", at_mono_ns, found)
+
+
 def after(start: Snapshot, worker_cpu_ns: int) -> DeviceState:
     """The device after a launch; busy processes are those of the whole launch since `start`."""
     return _state("after", start, snapshot(), worker_cpu_ns)

@@ -101,6 +101,8 @@ def after(view: View, event: events.Event) -> View:
             return _with(view, facts.alias, doing="connected")
         case events.DeviceLost(device, error):
             return _with(view, device, doing=visible(f"lost: {error.text}"), case_id="", launch="", progress=None)
+        case events.Waiting(device, case_id, reasons):
+            return _with(view, device, doing=visible(f"waiting: {'; '.join(reasons)}"), case_id=case_id, progress=None)
         case events.LaunchStarted(device, case_id, kind, round_, rounds):
             launch = f"launch {round_} of {max(round_, rounds)}" if kind == "LATENCY" else kind.lower()
             return _with(view, device, doing="load", case_id=case_id, launch=launch, progress=None)
@@ -158,6 +160,8 @@ def results(view: View, event: events.Event) -> tuple[str, ...]:
             return (visible(f"{facts.alias}: connected ({facts.model or facts.identity}, {facts.os})"),)
         case events.Working(model, step, None):
             return (visible(f"{model}: {step}"),)
+        case events.Waiting(device, _, reasons) if not _doing(view, device).startswith("waiting: "):
+            return (visible(f"{device}: waiting: {'; '.join(reasons)}"),)
         case events.Pushed(device, size_bytes, seconds) if size_bytes >= _MEGABYTE:
             return (visible(f"{device}: {size_bytes / _MEGABYTE:.0f} MB pushed in {duration(seconds)}"),)
         case events.LaunchEnded(device, case_id, launch) if not launch.error and device in view.stations:
@@ -165,6 +169,10 @@ def results(view: View, event: events.Event) -> tuple[str, ...]:
             return (visible(f"{case_id}: {station.launch}: {_numbers(station.progress)}"),)
         case _:
             return ()
+
+
+def _doing(view: View, device: str) -> str:
+    return view.stations.get(device, Station(device)).doing
 
 
 def _numbers(progress: events.Progress | None) -> str:

@@ -13,6 +13,8 @@ import pytest
 import stage as stages
 from stage import Stage, Told, strict
 
+from rtfleet.run_json import FORMAT_VERSION
+
 pytestmark = pytest.mark.slow
 
 # Its profile owes a size and nothing else, so that each test says what is judged.
@@ -102,14 +104,16 @@ def test_launches_are_interleaved_in_recorded_rounds(ran: Ran) -> None:
 
 def test_the_json_has_every_documented_field(ran: Ran) -> None:
     fields = {
-        "": "format_version run_id started_at rtfleet_version host settings devices budgets verdict exit_code cases",
+        "": "format_version run_id started_at rtfleet_version host settings devices budgets verdict exit_code cases "
+        "comparisons",
         "case": "case_id model task covers variant device scenario hop_samples sample_rate_hz options runtime artifact "
         "placement parity launches summary checks warnings error verdict",
         "runtime": "name version library_sha256",
         "artifact": "id size_bytes files",
         "launch": "launch_id kind round started_at started_mono_ns boot_id compile_ns load_ns first_inference_ns "
         "warmup_latency_ns latency_ns lateness_ns burst_latency_ns blocks overhead_ns feeds_sha256 "
-        "rss_before_load_bytes rss_after_load_bytes peak_rss_bytes device_before device_after error",
+        "rss_before_load_bytes rss_after_load_bytes peak_rss_bytes preflight device_before device_during "
+        "device_after error",
         "block": "phase first_frame frames probe_before_ns probe_after_ns cpu marks",
         "summary": "launches frames latency response rtf_p50 rtf_p99 deadline_misses duty_cycle pacing_penalty",
         "latency": "p50_ns p90_ns p95_ns p99_ns max_ns",
@@ -127,6 +131,8 @@ def test_the_json_has_every_documented_field(ran: Ran) -> None:
 
     missing = {part: set(names.split()) - set(found[part]) for part, names in fields.items()}
     assert not any(missing.values()), missing
+    assert set(launch["preflight"]) == {"verdict", "waited_s", "probe_ns", "usual_ns", "reasons", "unknown"}
+    assert launch["preflight"]["verdict"] in ("ready", "waited", "gave-up", "unknown")
     assert set(case["parity"]) == {"host", "device"} and set(ran.document["devices"]) == {"board"}
     assert len(launch["latency_ns"]) >= 500 and all(type(value) is int for value in launch["latency_ns"])
     assert len(case["launches"]) == case["summary"]["launches"] == 2
@@ -176,7 +182,7 @@ def test_a_run_of_a_newer_rtfleet_is_refused_by_name(ran: Ran, stage: Stage) -> 
     shown = stage.rtfleet("show", "run.json")
 
     assert (shown.code, shown.stdout) == (2, "")
-    assert "run.json: written by a newer rtfleet (format 99; this one reads up to 1)" in shown.stderr
+    assert f"run.json: written by a newer rtfleet (format 99; this one reads up to {FORMAT_VERSION})" in shown.stderr
     assert "hint: upgrade" in shown.stderr and "Traceback" not in shown.stderr
 
 

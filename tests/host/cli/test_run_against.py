@@ -10,7 +10,7 @@ from stage import Stage, journal, strict
 
 pytestmark = pytest.mark.slow
 
-EIGHT = "{ launches = 8, frames = 60, min_duration_s = 0.1, confidence = 0.99 }"
+EIGHT = "{ launches = 8, frames = 60, min_duration_s = 0.1, confidence = 0.99, max_wait_s = 0 }"
 
 
 @pytest.fixture(name="stage")

@@ -137,3 +137,14 @@ def test_hostile_names_draw_nothing(terminal: bool) -> None:
     assert "ev[red]il|\\x1b[2J\\u202e name" in said
     assert "\x1b[2J" + "\u202e" not in said
     assert "\u202e" not in said
+
+
+def test_a_wait_for_the_device_is_one_line_and_moves_the_view() -> None:
+    slow = events.Waiting("local", CASE, ("it is 1.50x slower than usual while `make` (pid 7) uses 0.9 cores",))
+    still = events.Waiting("local", CASE, ("it is 1.30x slower than usual",))
+    started = events.LaunchStarted("local", CASE, "LATENCY", 1, 3, 459)
+
+    told = _told((STORY[0], slow, still, started, slow), terminal=False).splitlines()
+
+    assert told[1:] == ["local: waiting: it is 1.50x slower than usual while `make` (pid 7) uses 0.9 cores"] * 2
+    assert _drawn(STORY[0], slow, still) == [f"local  {CASE}, waiting: it is 1.30x slower than usual"]
