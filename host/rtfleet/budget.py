@@ -227,10 +227,16 @@ def judge(run: Run) -> JudgedRun:
     """Every case judged, and what the run comes to.
 
     Where several ends hold, the exit code is the first of: 130 interrupted, 1 a FAIL, 2 bad input or nothing judged at
-    all, 4 a device gave no result, 3 INCONCLUSIVE; else 0. A candidate that is slower than its baseline is a FAIL.
+    all, 4 a device gave no result, 3 INCONCLUSIVE; else 0. A candidate that is slower than its baseline is a FAIL; a
+    run that did not come to its end passes nothing.
     """
     devices = {device.alias: device for device in run.devices}
     cases = tuple(judge_case(result, devices.get(result.case.device), run.settings) for result in run.results)
+    unlike = quality.unlike_builds(run)
+    cases = tuple(
+        replace(case, warnings=(*case.warnings, unlike[id_])) if (id_ := case.result.case.id) in unlike else case
+        for case in cases
+    )
     comparisons = compare.within(run)
     ends = [_end(cases)]
     if comparisons:
@@ -239,6 +245,9 @@ def judge(run: Run) -> JudgedRun:
         # A comparison is a judgement, so that a run without budgets has one.
         ends = [end for end in ends if end.verdict != "UNJUDGED"]
         ends.append(_End(of_code[code], code))
+    if not run.finished:
+        # What was not reached is no row, and may have failed.
+        ends.append(_End("INCONCLUSIVE", 3))
     end = min(ends, key=lambda one: _GRAVEST_CODE_FIRST.index(one.exit_code))
     return JudgedRun(run, cases, end.verdict, 130 if run.interrupted else end.exit_code, comparisons)
 

@@ -70,7 +70,9 @@ async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: 
                     export_s += plan.EXPORT_S[variant.split("-")[0]]
                 for one in stations:
                     for case in plan.cases_of(entry, settings, variant, prepared.hop_samples, one.device, one.facts):
-                        cases.append(plan.planned(case, hop_ns, settings.run))
+                        owed = preparing.owed_by(order, entry, prepared.task, one.profile)
+                        owed = tuple(limit for limit in owed if prepared.covers == "whole" or limit.task == "all")
+                        cases.append(plan.planned(case, hop_ns, settings.run, owed))
                         name = one.device.name
                         seconds_of[name] = seconds_of.get(name, 0.0) + cases[-1].seconds
     # On one machine the devices wait for each other, and for the exports.

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from rtfleet import budget, cores, source
+from rtfleet import budget, cores, power, source
 from rtfleet.artifact import Artifact
 from rtfleet.client import LaunchOrder
 from rtfleet.fleet import Device
 from rtfleet.order import BASELINE
+from rtfleet.profile import Budget
 from rtfleet.records import Case, DeviceFacts, Kind, Options, RunSettings, Scenario
 from rtfleet.suite import ModelEntry, Settings
 
@@ -46,11 +47,17 @@ C = TypeVar("C", bound=HasCase)
 
 @dataclass(frozen=True)
 class PlannedCase:
-    """A case that a run would measure. `seconds` are of all its launches and its parity."""
+    """A case that a run would measure.
+
+    Attributes:
+        seconds: Of all its launches and its parity.
+        power: What its launches can show, one sentence for each limit on a percentile.
+    """
 
     case_id: str
     launches: int
     seconds: float
+    power: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,16 @@ class Plan:
     estimate_s: float
 
 
-def planned(case: Case, hop_ns: int | None, settings: RunSettings) -> PlannedCase:
-    """What a case will take."""
+def planned(case: Case, hop_ns: int | None, settings: RunSettings, owed: Sequence[Budget] = ()) -> PlannedCase:
+    """What a case will take, and what it can show of the budgets that it owes."""
     paced_ns = hop_ns if case.scenario == "paced" and hop_ns else 0
     frames = budget.target_frames(settings, paced_ns or None)
     launch_s = launch_estimate_s(paced_ns, frames, settings.min_duration_s)
-    return PlannedCase(case.id, settings.launches, settings.launches * launch_s + PARITY_S)
+    if paced_ns:
+        frames = max(frames, int(settings.min_duration_s * NS / paced_ns))
+    shown = dict.fromkeys(power.foretold(limit, frames, settings) for limit in owed)
+    said = tuple(sentence for sentence in shown if sentence)
+    return PlannedCase(case.id, settings.launches, settings.launches * launch_s + PARITY_S, said)
 
 
 def foreseen(

@@ -16,8 +16,10 @@ import math
 
 import numpy as np
 
-from rtfleet import binomial
+from rtfleet import binomial, metrics
 from rtfleet.percentile_claims import LEAST_CLUSTER
+from rtfleet.profile import Budget
+from rtfleet.records import RunSettings
 
 
 def pass_probability(
@@ -54,3 +56,23 @@ def largest_share_likely_to_pass(
         likely = pass_probability(middle, share, frames, launches, confidence, LEAST_CLUSTER) >= probability
         low, high = (middle, high) if likely else (low, middle)
     return low
+
+
+def foretold(budget: Budget, frames: int, settings: RunSettings) -> str:
+    """What launches of so many frames can show of a limit on a percentile; "" for any other metric."""
+    metric = metrics.find(budget.metric)
+    share = budget.limit if metric.judging == "share" else metric.share_over
+    if share is None or not 0 < share < 1:
+        return ""
+    measured = f"{budget.metric} {budget.limit:g}: {settings.launches} launches of {frames:,} frames"
+    likely = largest_share_likely_to_pass(share, frames, settings.launches, settings.confidence)
+    if not likely:
+        # Each launch by itself, and all of them divided by the least cluster.
+        alone = binomial.frames_needed(0, share, settings.confidence)
+        least = max(alone, math.ceil(LEAST_CLUSTER * alone / settings.launches))
+        return f"{measured} can't show a PASS: {least:,} frames a launch are the least (--duration)"
+    return f"{measured} PASS 9 times in 10 where {_percent(likely)} are over ({_percent(share)} allowed)"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"

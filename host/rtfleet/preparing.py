@@ -11,7 +11,9 @@ from rtfleet.artifact import Artifact
 from rtfleet.errors import DeviceError, ExportError, RtfleetError
 from rtfleet.export.inspection import inspector
 from rtfleet.launching import Campaign
-from rtfleet.order import BASELINE
+from rtfleet.model import Task
+from rtfleet.order import BASELINE, Order
+from rtfleet.profile import Budget, Profile
 from rtfleet.records import Case, CaseError, CaseResult
 from rtfleet.station import Joined
 from rtfleet.suite import ModelEntry
@@ -70,14 +72,19 @@ async def _quietly(campaign: Campaign, entry: ModelEntry, step: str, work: Await
             campaign.tell(events.Working(entry.name, step, asyncio.get_running_loop().time() - began_s))
 
 
+def owed_by(order: Order, entry: ModelEntry, task: Task, of: Profile) -> tuple[Budget, ...]:
+    """What a model owes on devices of a profile; nothing where it is only compared with."""
+    if entry.name.startswith(BASELINE):
+        return ()
+    owed = profile.budgets_for(of, task, entry.budgets, f"{entry.where}.budgets")
+    return profile.laid_over(owed, task, order.budgets)
+
+
 def _hand_out(campaign: Campaign, entry: ModelEntry, artifact: Artifact) -> None:
     order, settings = campaign.order, campaign.order.suite.settings
     of_case = (entry, settings, artifact.variant, artifact.hop_samples)
     for station in campaign.stations:
-        owed = profile.budgets_for(station.profile, artifact.task, entry.budgets, f"{entry.where}.budgets")
-        owed = profile.laid_over(owed, artifact.task, order.budgets)
-        if entry.name.startswith(BASELINE):
-            owed = ()
+        owed = owed_by(order, entry, artifact.task, station.profile)
         for case in plan.cases_of(*of_case, station.device, station.facts, artifact.id):
             station.inbox.put_nowait(Joined(case, artifact, owed))
     for device, problem in campaign.lost.items():

@@ -10,7 +10,7 @@ from rtfleet import binomial, disturbances, parity, statistics
 from rtfleet.disturbances import Disturbance
 from rtfleet.judged import Summary, Warning
 from rtfleet.metrics import METRICS
-from rtfleet.records import CaseResult, DeviceFacts, Launch, RunSettings
+from rtfleet.records import CaseResult, DeviceFacts, Launch, Run, RunSettings, RuntimeFacts
 
 # First inference / p50: 3.5-4 is usual on small models (cold caches, lazy allocation), far more is worth a look.
 SLOW_FIRST_RUN = 10.0
@@ -41,6 +41,34 @@ def warnings(
     for warning in _all(result, summary, device, settings):
         found.setdefault(warning.code, warning)
     return tuple(found.values())
+
+
+def unlike_builds(run: Run) -> dict[str, Warning]:
+    """Case id -> a warning, for cases of one model and variant whose devices run it on other builds of a runtime.
+
+    Between two builds of one runtime the same model differed 3.3x. Libraries of other processors differ anyway: there
+    only the version counts.
+    """
+    archs = {device.alias: device.arch for device in run.devices}
+    builds: dict[tuple[str, str, str], dict[str, RuntimeFacts]] = {}
+    for result in run.results:
+        for runtime in (launch.runtime for launch in result.launches if launch.runtime):
+            builds.setdefault((result.case.model, result.case.variant, runtime.name), {})[result.case.device] = runtime
+    found: dict[str, Warning] = {}
+    for (model, variant, name), of_device in builds.items():
+        versions = {runtime.version for runtime in of_device.values()}
+        libraries = {(archs.get(device), runtime.library_sha256) for device, runtime in of_device.items()}
+        if len(versions) == 1 and len(libraries) == len({arch for arch, _ in libraries}):
+            continue
+        told = ", ".join(f"{one.version} ({one.library_sha256[:8]}) on {device}" for device, one in of_device.items())
+        warning = Warning(
+            "unlike-builds",
+            f"its devices have unlike builds of {name}: {told}",
+            "install the same on all of them before comparing their numbers",
+        )
+        cases = (one.case for one in run.results if (one.case.model, one.case.variant) == (model, variant))
+        found.update({case.id: warning for case in cases})
+    return found
 
 
 def _all(

@@ -481,6 +481,16 @@ def test_exit_codes_come_in_their_order(results: list[CaseResult], end: tuple[st
     assert ended(*results) == end
 
 
+def test_a_run_that_did_not_come_to_its_end_passes_nothing() -> None:
+    def unfinished(*results: CaseResult, interrupted: bool = False) -> tuple[str, int]:
+        run = Run("run", "now", "0", {}, THREE_LAUNCHES, (device(),), results, False, interrupted)
+        return judge(run).verdict, judge(run).exit_code
+
+    assert unfinished(PASSES) == ("INCONCLUSIVE", 3)
+    assert unfinished(PASSES, FAILS) == ("FAIL", 1)
+    assert unfinished(PASSES, interrupted=True) == ("INCONCLUSIVE", 130)
+
+
 # ---- metrics -------------------------------------------------------------------------------------------------------
 
 

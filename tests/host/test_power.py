@@ -7,6 +7,8 @@ import pytest
 
 from rtfleet import percentile_claims, power
 from rtfleet.percentile_claims import Evidence
+from rtfleet.profile import Budget
+from rtfleet.records import RunSettings
 
 
 def seen_to_pass(true_share: float, share: float, frames: int, launches: int, cluster: float, tries: int) -> float:
@@ -71,3 +73,34 @@ def test_more_frames_let_a_larger_share_pass_and_too_few_let_none() -> None:
 
     assert likely[0] == 0.0
     assert likely == sorted(likely)
+
+
+@pytest.mark.parametrize(
+    ("metric", "limit", "settings", "frames", "said"),
+    [
+        (
+            "response_p99_ms",
+            50,
+            RunSettings(),
+            1301,
+            "3 launches of 1,301 frames PASS 9 times in 10 where 0.14 % are over",
+        ),
+        ("response_p99_ms", 50, RunSettings(), 300, "can't show a PASS: 459 frames a launch are the least"),
+        ("response_p99_ms", 50, RunSettings(launches=1), 500, "can't show a PASS: 1,377 frames a launch are the least"),
+        ("deadline_misses", 0.05, RunSettings(), 662, "are over (5 % allowed)"),
+        ("size_mb", 50, RunSettings(), 1301, ""),
+    ],
+)
+def test_a_plan_says_what_its_frames_can_show(
+    metric: str, limit: float, settings: RunSettings, frames: int, said: str
+) -> None:
+    told = power.foretold(Budget("all", metric, limit, False, "here"), frames, settings)
+
+    assert said in told and bool(said) == bool(told)
+
+
+def test_as_many_frames_as_the_least_can_show_a_pass() -> None:
+    owed = Budget("all", "response_p99_ms", 50, False, "here")
+
+    assert "can't" in power.foretold(owed, 1376, RunSettings(launches=1))
+    assert "PASS 9 times" in power.foretold(owed, 1377, RunSettings(launches=1))

@@ -20,7 +20,7 @@ from invented import (
 
 from rtfleet import quality, statistics
 from rtfleet.judged import Warning
-from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Launch, Placement
+from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Launch, Placement, Run, RuntimeFacts
 
 QUIET = launch(1.0, burst_latency_ns=np.full(300, MS))
 BUSY = replace(state(), busy=(BusyProcess(7, "make", 1.8),))
@@ -120,3 +120,28 @@ def test_a_state_that_drifts_from_the_originals_is_said() -> None:
 def test_a_case_that_was_not_measured_is_told_what_it_is_and_no_more() -> None:
     assert list(told(case(of=artifact(synthetic=True)))) == ["synthetic-input"]
     assert told(case(artifact=None)) == {}
+
+
+ORT = RuntimeFacts("onnxruntime", "1.32.0", "d" * 64)
+
+
+@pytest.mark.parametrize(
+    ("arch", "other", "unlike"),
+    [
+        ("x86_64", ORT, False),
+        ("x86_64", replace(ORT, library_sha256="e" * 64), True),
+        ("aarch64", replace(ORT, library_sha256="e" * 64), False),
+        ("aarch64", replace(ORT, version="1.31.0", library_sha256="e" * 64), True),
+    ],
+)
+def test_devices_with_unlike_builds_of_a_runtime_are_named(arch: str, other: RuntimeFacts, unlike: bool) -> None:
+    here = case(launch(1.0, runtime=ORT))
+    there = case(launch(1.0, runtime=other))
+    there = replace(there, case=replace(there.case, device="pi"))
+    devices = (device(alias="board", arch="x86_64"), device(alias="pi", arch=arch))
+
+    found = quality.unlike_builds(Run("run", "now", "0", {}, THREE_LAUNCHES, devices, (here, there)))
+
+    assert set(found) == ({here.case.id, there.case.id} if unlike else set())
+    for warning in found.values():
+        assert warning.text.startswith("its devices have unlike builds of onnxruntime: 1.32.0 (dddddddd) on board, ")

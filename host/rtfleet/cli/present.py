@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from rtfleet import compare
+from rtfleet import noise as noises
 from rtfleet import run as runs
 from rtfleet.order import Order
 from rtfleet.records import Run
@@ -24,6 +25,19 @@ def run(order: Order, out: Path, targets: files.Targets, *, resumed: Path | None
     if not targets.on_stdout:
         console.show(judged, console.output(), folder)
     return judged.exit_code
+
+
+def noise(order: Order, out: Path) -> int:
+    """Measure a model against itself and say what could be told apart; the exit code: 4 where a device gave nothing."""
+    with live.live(Console(stderr=True)) as tell:
+        judged, folder = runs.conduct(order, out, tell)
+    screen = console.output()
+    screen.print(tables.table(judged.comparisons))
+    screen.print()
+    for one in judged.comparisons:
+        screen.print(noises.told(one), markup=False)
+    screen.print(f"\nkept in {folder}", markup=False)
+    return 0 if any(one.smallest_effect for one in judged.comparisons) else judged.exit_code
 
 
 def compared(

@@ -65,7 +65,7 @@ def render(compared: Compared) -> Iterator[RenderableType]:
 
 def verdicts(comparisons: Sequence[Comparison]) -> Iterator[RenderableType]:
     """The table, and a line for each metric that is not SAME."""
-    yield _table(comparisons)
+    yield table(comparisons)
     told = [one for one in comparisons if one.verdict != "SAME"]
     if told:
         yield Text()
@@ -112,17 +112,18 @@ def to_text(compared: Compared) -> str:
 # ---- the table -----------------------------------------------------------------------------------------------------
 
 
-def _table(comparisons: Sequence[Comparison]) -> Table:
+def table(comparisons: Sequence[Comparison]) -> Table:
+    """A row for each metric of each case."""
     scale = scale_of(ns for one in comparisons for ns in (one.baseline_ns, one.candidate_ns) if ns is not None)
-    table = Table(box=None, pad_edge=False, show_edge=False)
+    rows = Table(box=None, pad_edge=False, show_edge=False)
     for heading in ("case", "metric"):
-        table.add_column(heading, overflow="fold")
+        rows.add_column(heading, overflow="fold")
     times = (f"baseline {scale.unit}", f"candidate {scale.unit}")
     for heading in (*times, "ratio", "interval", "smallest effect"):
-        table.add_column(heading, justify="right")
-    table.add_column("verdict", no_wrap=True)
+        rows.add_column(heading, justify="right")
+    rows.add_column("verdict", no_wrap=True)
     for one in comparisons:
-        table.add_row(
+        rows.add_row(
             Text(visible(one.case_id)),
             Text(one.metric),
             _time(one.baseline_ns, scale),
@@ -132,7 +133,7 @@ def _table(comparisons: Sequence[Comparison]) -> Table:
             _ratio(one.smallest_effect),
             Text(one.verdict + (" (unlike)" if one.unlike else ""), STYLES[one.verdict]),
         )
-    return table
+    return rows
 
 
 def _time(time_ns: float | None, scale: Scale) -> str:

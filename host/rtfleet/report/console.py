@@ -69,6 +69,8 @@ def show_plan(plan: Plan, console: Console) -> None:
     for case in plan.cases:
         about = f"{plural(case.launches, 'launch')}, about {duration(case.seconds)}"
         console.print(Text.assemble(visible(case.case_id), (f"  {about}", "dim")))
+    for power in dict.fromkeys(sentence for case in plan.cases for sentence in case.power):
+        console.print(Text(visible(power), "dim"))
     for failure in plan.failures:
         console.print(Text.assemble(("ERROR  ", STYLES["ERROR"]), visible(failure)))
     exports = f", {duration(plan.export_s)} of them for exports" if plan.export_s else ""

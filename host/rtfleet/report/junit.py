@@ -1,7 +1,7 @@
 """JUnit XML: one testcase a check, named by case and metric, so that CI can follow it from run to run.
 
 classname is the case's id, name the metric; each case has a further one, `measured`: did it give a result at all? Where
-there is a baseline, each of its metrics is one more.
+there is a baseline, each of its metrics is one more; and so is the run itself, which must have come to its end.
 
 FAIL is a failure. INCONCLUSIVE and ERROR are errors, told apart by their type: a CI that shows them as skipped would
 show what was never proven as harmless. UNJUDGED is skipped. Whether a job passes is for the exit code to say.
@@ -27,6 +27,9 @@ def render(judged: JudgedRun) -> str:
     about = (("run", judged.run.id), ("rtfleet", judged.run.rtfleet_version), *conditions(judged, None))
     for name, value in (*about, ("verdict", judged.verdict), ("ending", ending(judged))):
         ET.SubElement(properties, "property", name=visible(name), value=visible(value))
+    ended = _testcase(suite, "rtfleet", "the run came to its end")
+    if not judged.run.finished:
+        _outcome(ended, "INCONCLUSIVE", "INCONCLUSIVE", "cases that it did not reach are not here", "")
     for case in judged.cases:
         _add_case(suite, case)
     for one in judged.comparisons:

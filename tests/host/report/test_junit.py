@@ -15,6 +15,7 @@ def _cases(text: str) -> dict[str, ET.Element]:
 
 def test_each_check_is_a_testcase_named_by_case_and_metric() -> None:
     assert list(_cases(junit.render(judged(judged_case(whole_case()))))) == [
+        "rtfleet the run came to its end",
         "luna/onnx-fp32@board/paced measured",
         "luna/onnx-fp32@board/paced response_p99_ms",
         "luna/onnx-fp32@board/paced size_mb",
@@ -40,7 +41,7 @@ def test_the_counts_are_those_of_the_testcases() -> None:
 
     assert suite is not None
     assert {name: suite.get(name) for name in ("tests", "failures", "errors", "skipped")} == {
-        "tests": "16",
+        "tests": "17",
         "failures": "1",
         "errors": "2",
         "skipped": "1",
@@ -74,3 +75,11 @@ def test_hostile_names_leave_valid_xml_without_control_characters() -> None:
 
     assert any("ev[red]il|\\x1b[2J" in name for name in _cases(text))
     assert "\x1b" not in text
+
+
+def test_a_run_that_did_not_come_to_its_end_is_an_error() -> None:
+    crashed = judged(judged_case(whole_case()), verdict="INCONCLUSIVE", exit_code=3, finished=False)
+
+    ended = _cases(junit.render(crashed))["rtfleet the run came to its end"]
+
+    assert [(part.tag, part.get("type")) for part in ended] == [("error", "INCONCLUSIVE")]
