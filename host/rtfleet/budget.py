@@ -79,11 +79,11 @@ def decide(
         hop_ns: None in a burst.
     """
     needed = betting.needed_wealth(max(settings.launches, len(launches_so_far) + 1), settings.confidence)
-    for number, launch in enumerate(launches_so_far, start=1):
+    for launch in launches_so_far:
         if launch.kind == "LATENCY" and not statistics.why_void(launch):
             why = _certain_fail(launch, budgets, needed, hop_ns)
             if why and not _maybe_slowed(launch):
-                return Decision(True, f"launch {number} failed already: {why}")
+                return Decision(True, f"launch {launch.round} failed already: {why}")
     why = _certain_fail(current, budgets, needed, hop_ns) if current is not None else ""
     return Decision(bool(why), why)
 

@@ -7,6 +7,7 @@ of one graph.
 from __future__ import annotations
 
 import glob
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ LONGEST_S = 60.0
 MOST_WINDOWS = 40
 """Frames of a model that does not stream."""
 SYNTHETIC_FRAMES = 100
+MOST_ELEMENTS = 10_000_000
+"""Of one frame of one input: ten minutes of raw audio."""
 _NOISE = 1000 / 32768
 _SEED = 20_261_124
 
@@ -117,6 +120,12 @@ def frames_of(model: SpeechModel, clips: Sequence[Path]) -> Frames:
         for name, item in model.inputs.items()
         if item.constant is not None
     }
+    for name, item in model.inputs.items():
+        if math.prod(item.dims) > MOST_ELEMENTS:
+            raise UsageError(
+                f"input '{name}' has the dims {list(item.dims)}: more than {MOST_ELEMENTS:,} numbers a frame",
+                f"say its shape: --input {name}=1x16000",
+            )
     hop = model.hop_samples
     raw = all(_takes_audio(item, hop) for item in varying.values())
     if not varying or (model.frames is None and not raw):

@@ -11,6 +11,7 @@ from rtfleet.records import CoreFacts, CoreKind, CoreSpec
 # Cores of one kind may differ a little in their highest clock (favoured cores of a desktop chip, by 2 to 5 %);
 # the kinds of a big.LITTLE or hybrid chip differ by far more.
 ALIKE = 0.9
+HIGHEST = 4095
 
 
 def parse(text: str) -> CoreSpec:
@@ -24,6 +25,8 @@ def parse(text: str) -> CoreSpec:
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", part.strip())
         if not match or int(match[2] or match[1]) < int(match[1]):
             raise UsageError(f"--cpus {text}: expected big, little or cores like 0,2-3")
+        if int(match[2] or match[1]) > HIGHEST:
+            raise UsageError(f"--cpus {text}: there is no core {match[2] or match[1]}")
         found.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return tuple(sorted(found))
 

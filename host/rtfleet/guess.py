@@ -98,7 +98,7 @@ def audio_samples(dims: Sequence[int]) -> int | None:
 
 def _hop(entry: ModelEntry, rate_hz: int, telling: _Telling) -> int | None:
     from_ms = None if entry.hop_ms is None else entry.hop_ms * rate_hz / 1000
-    if from_ms is not None and (from_ms < 1 or abs(from_ms - round(from_ms)) > 1e-6):
+    if from_ms is not None and (not 1 <= from_ms < math.inf or abs(from_ms - round(from_ms)) > 1e-6):
         raise telling.wrong(
             f"a hop of {entry.hop_ms:g} ms is {from_ms:g} samples at {rate_hz} Hz",
             "it must be a whole number of samples: hop_samples says it exactly",

@@ -53,7 +53,7 @@ def worst_launch(budget: Budget, measured: Measured) -> Check:
     timed = metric.of != "memory"
     over = [at for at, value in known.items() if value > budget.limit]
     if over:
-        said = f"{known[worst_at]:.4g} in launch {worst_at + 1}, the limit is {budget.limit:g}"
+        said = f"{known[worst_at]:.4g} in launch {measured.launches[worst_at].round}, the limit is {budget.limit:g}"
 
         def still_over(launch: Launch) -> bool:
             value = _OF_LAUNCH[metric.of](launch)

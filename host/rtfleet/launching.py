@@ -46,6 +46,12 @@ class Campaign:
         recovered = here.recovered.get(joined.case.id)
         return (*(result.launches if result else ()), *((recovered,) if recovered else ()))
 
+    def is_complete(self, case_id: str) -> bool:
+        """Whether an earlier host measured all that the case was asked for then."""
+        result = self.order.evidence.results.get(case_id)
+        asked = self.order.suite.settings.run.launches
+        return result is not None and len(statistics.good_launches(result)) >= asked
+
     def owes_parity(self, joined: Joined) -> bool:
         """Not a second time in a resumed run, and not for what is only compared with."""
         result = self.order.evidence.results.get(joined.case.id)

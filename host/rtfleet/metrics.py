@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -79,4 +80,13 @@ def read_key(key: str) -> tuple[str, bool]:
         raise UsageError(f"{key} is no floor: less of {name} is better", hint=f"write {name}")
     if not floor and metric.floor:
         raise UsageError(f"{key} is no ceiling: more of {name} is better", hint=f"write {name}_min")
+    return name, floor
+
+
+def check_limit(key: str, limit: float) -> tuple[str, bool]:
+    """As `read_key`, and can the metric have such a value at all? Raises UsageError."""
+    name, floor = read_key(key)
+    shares = ("parity_agreement", "accelerated_share", "deadline_misses")
+    if not 0 <= limit < math.inf or (name in shares and limit > 1):
+        raise UsageError(f"{key}: expected {'a share of 0 to 1' if name in shares else '0 or more'}, found {limit:g}")
     return name, floor

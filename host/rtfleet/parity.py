@@ -162,9 +162,11 @@ def precision(artifact: Artifact) -> str:
 
 def default_budgets(artifact: Artifact) -> tuple[Budget, ...]:
     """What every artifact owes whose profile says nothing else. Agreement is owed where the model decides."""
-    kind, where = precision(artifact), "rtfleet's default for "
-    snr = Budget("all", "parity_snr_db", LEAST_SNR_DB[kind], True, where + kind)
-    agreement = Budget("all", "parity_agreement", LEAST_AGREEMENT[kind], True, where + kind)
+    kind = precision(artifact)
+    said = "a shipped file, as for int8" if artifact.variant.endswith("-shipped") else kind
+    where = f"rtfleet's default for {said}"
+    snr = Budget("all", "parity_snr_db", LEAST_SNR_DB[kind], True, where)
+    agreement = Budget("all", "parity_agreement", LEAST_AGREEMENT[kind], True, where)
     return (snr,) if artifact.threshold is None else (snr, agreement)
 
 

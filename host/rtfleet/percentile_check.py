@@ -95,6 +95,8 @@ def _verdict(claim: Claim, seen: Evidence, measured: Measured) -> tuple[Verdict,
         failing |= _behind(measured)
     if failing:
         return _failed(failing, measured, lambda launch: _fails(claim, launch, measured))
+    if measured.burst_of_a_stream and claim.of == "response":
+        return "INCONCLUSIVE", "measured back to back, which flatters a stream: measure it with --scenario paced"
     open_reason = _open_reason(claim, seen, measured)
     if open_reason:
         return "INCONCLUSIVE", open_reason
@@ -102,8 +104,6 @@ def _verdict(claim: Claim, seen: Evidence, measured: Measured) -> tuple[Verdict,
     flattered = flattering(every)
     if flattered:
         return "INCONCLUSIVE", f"holds, but flattered by {flattered[0].text}: {flattered[0].hint}"
-    if measured.burst_of_a_stream and claim.of == "response":
-        return "INCONCLUSIVE", "holds back to back, which flatters a stream: measure it with --scenario paced"
     slowed = slowing(every)
     despite = f", despite {slowed[0].text}" if slowed else ""
     return "PASS", f"{_counted(claim, seen)} in {len(seen.frames)} launches{_clusters(seen)}{despite}"
@@ -130,7 +130,7 @@ def _fails(claim: Claim, launch: Launch, measured: Measured) -> bool:
 def _behind(measured: Measured) -> dict[int, str]:
     """The launches whose stream fell ever further behind, with why."""
     return {
-        at: f"cannot keep up: half the frames of launch {at + 1} take "
+        at: f"cannot keep up: half the frames of launch {launch.round} take "
         f"{float(np.median(launch.latency_ns)) / 1e6:.3g} ms or longer, one comes every {measured.hop_ns / 1e6:.3g} ms"
         for at, launch in enumerate(measured.launches)
         if measured.hop_ns and percentile_claims.cannot_keep_up(launch, measured.hop_ns)
@@ -142,7 +142,7 @@ def _disproving(claim: Claim, measured: Measured) -> dict[int, str]:
     needed = _needed_wealth(measured)
     return {
         at: f"{_percent(float(np.mean(claim.over_by_itself(launch, measured.hop_ns))))} of the frames of "
-        f"launch {at + 1} are over {_limit(claim)}, {_percent(claim.share)} allowed"
+        f"launch {launch.round} are over {_limit(claim)}, {_percent(claim.share)} allowed"
         for at, launch in enumerate(measured.launches)
         if percentile_claims.disproves(claim, launch, measured.hop_ns, needed)
     }
@@ -235,9 +235,9 @@ def _clusters(seen: Evidence) -> str:
 def _events(claim: Claim, measured: Measured) -> str:
     """The events behind the frames over, where they are few enough to name."""
     named = [
-        f"{event.length_ms:.0f} ms at {event.at_s:.1f} s of launch {at + 1} "
+        f"{event.length_ms:.3g} ms at {event.at_s:.1f} s of launch {launch.round} "
         f"({event.frames} frame{'s' * (event.frames > 1)})"
-        for at, launch in enumerate(measured.launches)
+        for launch in measured.launches
         for event in statistics.events(launch, claim.over(launch), measured.hop_ns)
     ]
     if not named or len(named) > EVENTS_TOLD:

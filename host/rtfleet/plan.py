@@ -119,8 +119,8 @@ def variants_of(entry: ModelEntry, shipped: tuple[str, ...], only: Sequence[str]
 
 
 def scenario_of(entry: ModelEntry, settings: Settings, hop_samples: int | None) -> Scenario:
-    """As asked, else paced for a model that streams and burst for the rest."""
-    return settings.scenario or entry.scenario or ("paced" if hop_samples else "burst")
+    """As asked of a model that streams, else paced. One that does not can only be measured back to back."""
+    return (settings.scenario or entry.scenario or "paced") if hop_samples else "burst"
 
 
 def cases_of(

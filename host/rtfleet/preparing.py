@@ -94,9 +94,10 @@ def _hand_out(campaign: Campaign, entry: ModelEntry, artifact: Artifact) -> None
 
 
 def _fail(campaign: Campaign, cases: Sequence[Case], error: RtfleetError) -> None:
-    """A row for each case of what could not be made."""
+    """A row for each case of what could not be made. One that a resumed run has already keeps what it has."""
     kind = error.kind if isinstance(error, DeviceError) else "EXPORT" if isinstance(error, ExportError) else "SOURCE"
     problem = CaseError(kind, error.text, error.hint)
     for case in cases:
-        campaign.journal.case(CaseResult(case, None, error=problem))
+        if not campaign.is_complete(case.id):
+            campaign.journal.case(CaseResult(case, None, error=problem))
         campaign.tell(events.CaseFailed(case.id, case.device, problem))

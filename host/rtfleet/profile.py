@@ -129,7 +129,7 @@ def _budgets(
     found = []
     for key, limit in limits.items():
         try:
-            metric, floor = metrics.read_key(key)
+            metric, floor = metrics.check_limit(key, limit)
         except UsageError as error:
             near = toml_file.did_you_mean(key, metrics.METRICS)
             raise UsageError(f"{complain or where}.{key}: {error.text}{near}", error.hint) from None

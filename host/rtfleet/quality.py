@@ -115,11 +115,11 @@ def _repeats(result: CaseResult) -> Iterator[Warning]:
 
 
 def _stopped(launches: Sequence[Launch]) -> Iterator[Warning]:
-    for at, launch in enumerate(launches):
+    for launch in launches:
         if launch.stopped:
             yield Warning(
                 "stopped",
-                f"launch {at + 1} was ended after {launch.latency_ns.size:,} frames: {launch.stopped}",
+                f"launch {launch.round} was ended after {launch.latency_ns.size:,} frames: {launch.stopped}",
                 "let the device cool down, or plug it in, and go on with --resume",
             )
 
@@ -139,14 +139,14 @@ def _disturbed(
     result: CaseResult, launches: Sequence[Launch], device: DeviceFacts | None, settings: RunSettings
 ) -> Iterator[Warning]:
     usual_probe_ns = disturbances.usual_probe(launches)
-    for at, launch in enumerate(launches):
+    for launch in launches:
         for one in disturbances.of_launch(launch, result.case, device, settings, usual_probe_ns):
-            yield _of(one, at)
+            yield _of(one, launch)
 
 
-def _of(disturbance: Disturbance, at: int) -> Warning:
+def _of(disturbance: Disturbance, launch: Launch) -> Warning:
     effect = "can only slow" if disturbance.effect == "slows" else "can only flatter"
-    return Warning(disturbance.code, f"{disturbance.text} in launch {at + 1}; it {effect}", disturbance.hint)
+    return Warning(disturbance.code, f"{disturbance.text} in launch {launch.round}; it {effect}", disturbance.hint)
 
 
 def _placement(launches: Sequence[Launch]) -> Iterator[Warning]:
@@ -186,7 +186,7 @@ def _numbers(result: CaseResult, summary: Summary, settings: RunSettings) -> Ite
     if first_ns is not None and first_ns > SLOW_FIRST_RUN * p50_ns:
         yield Warning(
             "slow-first-run",
-            f"the first inference took {first_ns / 1e6:.1f} ms, {first_ns / p50_ns:.0f}x p50",
+            f"the first inference took {first_ns / 1e6:.3g} ms, {first_ns / p50_ns:.0f}x p50",
             "run one inference on silence when the app starts",
         )
 
@@ -222,14 +222,14 @@ def _steadiness(launches: Sequence[Launch]) -> Iterator[Warning]:
                 "of the blocks",
                 "close what else runs; on a virtual machine, expect numbers to move by as much",
             )
-    for at, launch in enumerate(launches):
+    for launch in launches:
         third = launch.latency_ns.size // 3
         if third >= 100:
             first, last = float(np.median(launch.latency_ns[:third])), float(np.median(launch.latency_ns[-third:]))
             if last > DRIFT * first:
                 yield Warning(
                     "drift",
-                    f"launch {at + 1} ended {last / first:.2f}x slower than it began",
+                    f"launch {launch.round} ended {last / first:.2f}x slower than it began",
                     "heat, or a model whose state grows: see the temperatures, or run it longer (--duration 10m)",
                 )
     medians = [float(np.median(launch.latency_ns)) for launch in launches]
@@ -245,14 +245,14 @@ def _stalls(result: CaseResult, launches: Sequence[Launch], summary: Summary) ->
     hop = statistics.hop_ns(result)
     over_ns = max(STALL * summary.response.p50_ns, float(hop or 0))
     found = [
-        (event, at + 1)
-        for at, launch in enumerate(launches)
+        (event, launch.round)
+        for launch in launches
         for event in statistics.events(launch, launch.response_ns > over_ns, hop)
     ]
     if not found:
         return
     longest = sorted(found, key=lambda pair: -pair[0].length_ms)[:STALLS_TOLD]
-    named = ", ".join(f"{event.length_ms:.0f} ms at {event.at_s:.1f} s of launch {number}" for event, number in longest)
+    named = ", ".join(f"{event.length_ms:.3g} ms at {event.at_s:.1f} s of launch {number}" for event, number in longest)
     yield Warning(
         "stall",
         f"{len(found)} stall{'s' if len(found) > 1 else ''}: {named}",

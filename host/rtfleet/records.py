@@ -5,6 +5,7 @@ What is judged of them is in `judged.py`, and follows from these alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -353,6 +354,21 @@ class RunSettings:
     max_temperature_c: float = 95.0
     min_battery_percent: float = 15.0
     max_wait_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, "key: what was expected", also for what stands in a file that somebody edited."""
+        for name in ("launches", "frames", "min_duration_s", "timeout_s", "max_temperature_c"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}: expected more than 0, found {value}")
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError(f"confidence: expected at least 0.5 and below 1 (like 0.99), found {self.confidence}")
+        if not 0 <= self.tolerance < 1:
+            raise ValueError(f"tolerance: expected a share of at least 0 and below 1, found {self.tolerance}")
+        if not 0 <= self.min_battery_percent <= 100:
+            raise ValueError(f"min_battery_percent: expected 0 to 100, found {self.min_battery_percent}")
+        if not 0 <= self.max_wait_s < math.inf:
+            raise ValueError(f"max_wait_s: expected 0 or more, found {self.max_wait_s}")
 
 
 @dataclass(frozen=True)

@@ -246,9 +246,11 @@ def _take(line: Json, folder: Path, devices: dict[str, DeviceFacts], cases: dict
                 {name: line[name] for name in ("case", "artifact", "budgets", "error")}, CaseResult
             )
             if (known := cases.get(result.case.id)) is not None:
-                known.result = replace(
-                    result, parity_host=known.result.parity_host, parity_device=known.result.parity_device
-                )
+                earlier = known.result
+                if result.artifact is None and earlier.artifact is not None:
+                    # It could not be made again; its launches are still those of the file that they had.
+                    result = replace(earlier, error=result.error)
+                known.result = replace(result, parity_host=earlier.parity_host, parity_device=earlier.parity_device)
             else:
                 cases[result.case.id] = _Gathered(result)
         case "launch":
@@ -279,13 +281,13 @@ def _lines(path: Path) -> Iterator[Json]:
         raise UsageError(f"{path}: can't be read: {error.strerror}") from None
     for number, line in enumerate(lines, start=1):
         try:
-            record = json.loads(line)
+            record = json.loads(line, parse_constant=_no_number)
             if number == 1:
                 run_json.check_version(record["format_version"])
             record["type"]
         except UsageError as error:
             raise UsageError(f"{path}: {error.text}", error.hint) from None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise UsageError(f"{path}: line {number} is damaged") from None
         yield record
     if not lines:
@@ -293,10 +295,17 @@ def _lines(path: Path) -> Iterator[Json]:
 
 
 def _document(path: Path) -> Mapping[str, Json]:
-    document = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
     if not isinstance(document, dict):
         raise ValueError("expected an object")
     return document
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is no JSON")
 
 
 @contextlib.contextmanager

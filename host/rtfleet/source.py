@@ -80,6 +80,8 @@ def resolve(entry: ModelEntry) -> Source:
             a model that describes itself.
     """
     text = entry.source
+    if not text.strip():
+        raise UsageError("the model's name is empty", _EXAMPLE)
     if text in ZOO:
         source = Source("zoo", text, ZOO[text].module, ZOO[text].function)
     elif ":" in text and format_of(Path(text)) is None:

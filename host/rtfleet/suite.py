@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -12,6 +13,12 @@ from rtfleet.artifact import VARIANTS
 from rtfleet.errors import UsageError
 from rtfleet.model import Task
 from rtfleet.records import CoreSpec, RunSettings, Scenario
+
+ACCELERATORS = ("cpu", "gpu", "npu")
+MOST_THREADS = 1024
+# Audio faster or hops longer than these are slips of the pen.
+HIGHEST_RATE_HZ = 768_000
+LONGEST_HOP_MS = 60_000
 
 BUILT_IN = Path(__file__).parent / "suites"
 
@@ -167,31 +174,50 @@ def check_variants(variants: Sequence[str], where: str) -> None:
 
 def _settings(table: _RunTable, where: str) -> Settings:
     given = {name: value for name, value in vars(table).items() if value is not None}
-    _check_positive(given, ("launches", "frames", "min_duration_s", "timeout_s"), where)
-    confidence = given.get("confidence", 0.99)
-    if not 0.5 <= confidence < 1:
-        raise UsageError(f"{where}.confidence: expected at least 0.5 and below 1 (like 0.99), found {confidence}")
-    if given.get("max_wait_s", 0) < 0:
-        raise UsageError(f"{where}.max_wait_s: expected 0 or more, found {given['max_wait_s']:g}")
+    for name, accelerator in (("accelerators", one) for one in given.get("accelerators", ())):
+        if accelerator not in ACCELERATORS:
+            raise UsageError(f"{where}.{name}: {toml_file.unknown('accelerator', accelerator, ACCELERATORS)}")
+    for name in ("threads", "accelerators"):
+        if name in given and not given[name]:
+            raise UsageError(f"{where}.{name}: is empty", hint="leave it out for the default")
+        if name in given:
+            given[name] = tuple(dict.fromkeys(given[name]))
     for threads in given.get("threads", ()):
-        _check_positive({"threads": threads}, ("threads",), where)
+        if not 1 <= threads <= MOST_THREADS:
+            raise UsageError(f"{where}.threads: expected 1 to {MOST_THREADS}, found {threads}")
+    if not isinstance(cpus := given.get("cpus", ()), str) and any(cpu < 0 for cpu in cpus):
+        raise UsageError(f"{where}.cpus: a core's number is 0 or more")
     of_run = {name: given.pop(name) for name in [one.name for one in fields(RunSettings)] if name in given}
-    return replace(Settings(), run=replace(RunSettings(), **of_run), **given)
+    try:
+        return Settings(RunSettings(**of_run), **given)
+    except ValueError as error:
+        raise UsageError(f"{where}.{error}") from None
 
 
 def _entry(table: _ModelTable, path: Path, where: str) -> ModelEntry:
     given: dict[str, Any] = dict(vars(table))
     check_variants(table.variants, f"{where}.variants")
     _check_positive(given, ("hop_ms", "hop_samples", "sample_rate_hz", "threads"), where)
+    if (table.sample_rate_hz or 0) > HIGHEST_RATE_HZ:
+        raise UsageError(f"{where}.sample_rate_hz: expected at most {HIGHEST_RATE_HZ}, found {table.sample_rate_hz}")
+    if table.hop_ms is not None and not 0.1 <= table.hop_ms <= LONGEST_HOP_MS:
+        raise UsageError(f"{where}.hop_ms: expected 0.1 to {LONGEST_HOP_MS}, found {table.hop_ms:g}")
+    if table.threads is not None and table.threads > MOST_THREADS:
+        raise UsageError(f"{where}.threads: expected 1 to {MOST_THREADS}, found {table.threads}")
+    if table.name == "" or table.source == "":
+        raise UsageError(f"{where}.{'name' if table.source else 'source'}: is empty")
     if table.hop_ms is not None and table.hop_samples is not None:
         raise UsageError(f"{where}.hop_samples: hop_ms is given too", hint="give one of the two")
-    for metric in table.budgets:
+    for metric, limit in table.budgets.items():
         try:
-            metrics.read_key(metric)
+            metrics.check_limit(metric, limit)
         except UsageError as error:
             near = toml_file.did_you_mean(metric, metrics.METRICS)
             raise UsageError(f"{where}.budgets.{metric}: {error.text}{near}", error.hint) from None
+    given["variants"] = tuple(dict.fromkeys(table.variants))
     for name, shape in table.inputs.items():
+        if isinstance(shape, float) and not math.isfinite(shape):
+            raise UsageError(f"{toml_file.key_path(f'{where}.inputs', name)}: expected a finite number")
         if isinstance(shape, tuple) and any(dim < 1 for dim in shape):
             raise UsageError(f"{toml_file.key_path(f'{where}.inputs', name)}: a dim of a shape is at least 1")
     given["name"] = table.name or name_of(table.source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,8 @@ def case(
 ) -> CaseResult:
     made = of or artifact()
     identity = Case(made.id, made.model, made.variant, "board", scenario, options or Options())
-    return CaseResult(**({"case": identity, "artifact": made, "budgets": budgets, "launches": launches} | changes))
+    in_rounds = tuple(replace(one, round=number) for number, one in enumerate(launches, start=1))
+    return CaseResult(**({"case": identity, "artifact": made, "budgets": budgets, "launches": in_rounds} | changes))
 
 
 def with_frames(frames: int, over: Mapping[int, float], *, usual: float = 1.0) -> np.ndarray[Any, np.dtype[np.float64]]:

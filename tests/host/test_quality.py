@@ -47,7 +47,7 @@ def test_a_quiet_case_has_no_warnings() -> None:
 @pytest.mark.parametrize(
     ("code", "text", "disturbed"),
     [
-        ("slow-first-run", "the first inference took 20.0 ms, 20x p50", replace(QUIET, first_inference_ns=20 * MS)),
+        ("slow-first-run", "the first inference took 20 ms, 20x p50", replace(QUIET, first_inference_ns=20 * MS)),
         ("overhead", "takes 100.0 us, 10% of p50", replace(QUIET, overhead_ns=100_000)),
         ("overhead-unknown", "not measured in every launch", replace(QUIET, overhead_ns=None)),
         ("memory-unknown", "no VmHWM here", replace(QUIET, peak_rss_bytes=None, memory_reason="no VmHWM here")),
@@ -71,7 +71,7 @@ def test_stalls_are_counted_and_the_longest_named() -> None:
     stalled = launch(with_frames(459, {100: 160.0, 200: 120.0, 300: 90.0, 400: 85.0}))
 
     assert told(case(QUIET, stalled, QUIET))["stall"].text == (
-        "4 stalls: 160 ms at 8.0 s of launch 2, 120 ms at 16.0 s of launch 2, 90 ms at 24.0 s of launch 2"
+        "4 stalls: 160 ms at 8.0 s of launch 2, 120 ms at 16.0 s of launch 2, 90.1 ms at 24.0 s of launch 2"
     )
 
 

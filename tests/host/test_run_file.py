@@ -397,3 +397,40 @@ def test_what_is_no_run_json_is_refused_by_name(tmp_path: Path, text: str, said:
 
     assert refused.value.text.startswith(f"{path}: ")
     assert said in refused.value.text
+
+
+@pytest.mark.parametrize(
+    ("was", "written", "said"),
+    [
+        ('"confidence": 0.99', '"confidence": 2', "confidence: expected at least 0.5 and below 1"),
+        ('"confidence": 0.99', '"confidence": NaN', "line 1 is damaged"),
+        ('"launches": 3', '"launches": 0', "launches: expected more than 0"),
+        ('"launches": 3', '"launches": -5', "launches: expected more than 0"),
+        ('"frames": 459', '"frames": -1', "frames: expected more than 0"),
+        ('"settings": {', '"settings": ' + "[" * 100_000 + "{", "line 1 is damaged"),
+    ],
+)
+def test_a_journal_that_somebody_edited_is_refused(tmp_path: Path, was: str, written: str, said: str) -> None:
+    folder = journalled(RUN, tmp_path / "run")
+    journal = (folder / "journal.jsonl").read_text()
+    assert was in journal
+    (folder / "journal.jsonl").write_text(journal.replace(was, written, 1))
+
+    with pytest.raises(UsageError) as refused:
+        run_file.read(folder)
+
+    assert said in refused.value.text
+
+
+def test_a_case_that_could_not_be_made_again_keeps_the_file_of_its_launches(tmp_path: Path) -> None:
+    """Or another file of that name could add its launches to them later."""
+    folder = journalled(RUN, tmp_path / "run")
+    before = run_file.read(folder).results[0]
+    gone = CaseError("SOURCE", "there is no luna.onnx")
+    with Journal.resume(folder) as journal:
+        journal.case(CaseResult(dataclasses.replace(before.case, artifact_id=""), None, error=gone))
+
+    after = run_file.read(folder).results[0]
+
+    assert (after.artifact, after.case, after.budgets) == (before.artifact, before.case, before.budgets)
+    assert after.error == gone and len(after.launches) == len(before.launches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import traceback
 
@@ -78,8 +79,19 @@ def main() -> None:
         sys.stderr.close()
         code = EXIT_INTERNAL
     except Exception as error:
-        code = _unexpected(error, debug)
+        code = EXIT_INTERRUPTED if _was_interrupted(error) else _unexpected(error, debug)
+    # A second Ctrl-C must not change what the first one came to.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Libraries that are interrupted while they load raise errors of their own."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _unexpected(error: Exception, debug: bool) -> int:

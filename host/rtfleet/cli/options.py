@@ -8,14 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rtfleet import cores
+from rtfleet import cores, source
 from rtfleet.errors import UsageError
 from rtfleet.model import TASKS, Task
 from rtfleet.records import CoreSpec, Scenario
-from rtfleet.suite import ModelEntry, Settings, Suite, check_variants, name_of
+from rtfleet.suite import ACCELERATORS, ModelEntry, Settings, Suite, check_variants, name_of
 
 SCENARIOS: tuple[Scenario, ...] = ("paced", "burst")
-ACCELERATORS = ("cpu", "gpu", "npu")
 
 
 def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
@@ -59,18 +58,18 @@ def states(texts: Sequence[str]) -> dict[str, str]:
 
 def budgets(texts: Sequence[str]) -> dict[str, float]:
     """`response_p99_ms=30`, `parity_agreement_min=0.97`. Raises UsageError for an unknown metric or no number."""
-    from rtfleet.budget import METRICS
+    from rtfleet import metrics
 
     found: dict[str, float] = {}
     for name, value in pairs(texts, "--budget").items():
-        if name.removesuffix("_min") not in METRICS:
-            raise UsageError(f"--budget {name}: unknown metric", f"there are {', '.join(METRICS)}")
         try:
             found[name] = float(value)
         except ValueError:
             raise UsageError(f"--budget {name}={value}: expected a number") from None
-        if not math.isfinite(found[name]):
-            raise UsageError(f"--budget {name}={value}: expected a finite number")
+        try:
+            metrics.check_limit(name, found[name])
+        except UsageError as error:
+            raise UsageError(f"--budget {error.text}", error.hint) from None
     return found
 
 
@@ -106,7 +105,7 @@ def accelerators(names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
         if name not in ACCELERATORS:
             raise UsageError(f"--accelerator {name}: there are {', '.join(ACCELERATORS)}")
-    return tuple(names)
+    return tuple(dict.fromkeys(names))
 
 
 def scenario(text: str | None) -> Scenario | None:
@@ -191,6 +190,10 @@ def baseline(what: str, candidate: Suite, described: Description, found: Suite |
         UsageError: no model of it can be told to be the earlier form of one of the candidate's.
     """
     suite = found or suite_of(what, candidate.models[0].variants, described, None)
+    if not found and not described.given and len(candidate.models) == 1 and source.ready_format(what):
+        # An earlier form of a model that the suite describes is described by the same words.
+        entry = replace(candidate.models[0], source=what, folder=Path.cwd(), where=f"--against {what}")
+        suite = replace(suite, models=(entry,))
     if len(suite.models) == len(candidate.models) == 1:
         entry = replace(suite.models[0], name=candidate.models[0].name)
         return replace(suite, models=(entry if found else replace(entry, variants=candidate.models[0].variants),))
@@ -240,7 +243,7 @@ def settings_over(
             tolerance=run.tolerance if tolerance is None else tolerance,
         ),
         scenario=scenario or settings.scenario,
-        threads=tuple(threads) or settings.threads,
+        threads=tuple(dict.fromkeys(threads)) or settings.threads,
         cpus=cpus or settings.cpus,
         accelerators=tuple(accelerators) or settings.accelerators,
     )

@@ -21,10 +21,7 @@ def run(order: Order, out: Path, targets: files.Targets, *, resumed: Path | None
     files.check(targets)
     with live.live(Console(stderr=True)) as tell:
         judged, folder = runs.go_on(order, resumed, tell) if resumed else runs.conduct(order, out, tell)
-    files.write(judged, folder, targets)
-    if not targets.on_stdout:
-        console.show(judged, console.output(), folder)
-    return judged.exit_code
+    return files.hand_over(judged, folder, targets)
 
 
 def noise(order: Order, out: Path) -> int:

@@ -21,13 +21,17 @@ def run(
     launches: int = typer.Option(None, "--launches", min=1, help="Launches of each case: 3; 8 with --against."),
     duration: str = typer.Option(None, "--duration", metavar="10m", help="Least time of a launch."),
     confidence: float = typer.Option(None, "--confidence", help="Of the verdicts (default 0.99)."),
-    threads: list[int] = typer.Option([], "--threads", min=1, help="Threads of the runtime (default 1). Repeatable."),
+    threads: list[int] = typer.Option(
+        [], "--threads", min=1, max=1024, help="Threads of the runtime (default 1). Repeatable."
+    ),
     cpus: str = typer.Option(None, "--cpus", metavar="big|little|LIST", help="Cores to run on: 0,2-3."),
     accelerator: list[str] = typer.Option([], "--accelerator", help="cpu, gpu or npu. Repeatable."),
     budget: list[str] = typer.Option([], "--budget", metavar="METRIC=LIMIT", help="Replaces a limit. Repeatable."),
     task: str = typer.Option(None, "--task", help="Of a model that is a file: wake-word, vad, asr, speaker."),
-    hop_ms: float = typer.Option(None, "--hop-ms", min=0.1, help="Audio that one frame consumes, if it streams."),
-    sample_rate: int = typer.Option(None, "--sample-rate", min=1000, help="Hz; default 16000."),
+    hop_ms: float = typer.Option(
+        None, "--hop-ms", min=0.1, max=60_000, help="Audio that one frame consumes, if it streams."
+    ),
+    sample_rate: int = typer.Option(None, "--sample-rate", min=1000, max=768_000, help="Hz; default 16000."),
     input_: list[str] = typer.Option([], "--input", metavar="N=SHAPE|VALUE", help="input=1x576, sr=16000."),
     state: list[str] = typer.Option([], "--state", metavar="IN=OUT", help="A streaming state pair. Repeatable."),
     clips: list[str] = typer.Option([], "--clips", metavar="DIR|GLOB", help="Audio; default: the shipped clips."),
@@ -65,7 +69,7 @@ def run(
     described = options.Description(
         options.task(task), hop_ms, sample_rate, options.inputs(input_), options.states(state), tuple(clips)
     )
-    what = what or "quick"
+    what = "quick" if what is None else what
     chosen = options.filtered(options.suite_of(what, variant, described, suite.find(what)), model)
     settings = options.settings_over(
         chosen.settings,

@@ -20,7 +20,7 @@ def show(
     """
     from rtfleet import budget, run_file
     from rtfleet.errors import RtfleetError
-    from rtfleet.report import console, files
+    from rtfleet.report import files
 
     targets = files.Targets(json, junit, markdown)
     files.check(targets)
@@ -30,7 +30,4 @@ def show(
         # A run that crashed has none yet; one that was judged by other rules gets today's.
         with contextlib.suppress(RtfleetError):  # a run of somebody else's can be looked at too
             run_file.write(judged, run)
-    if not targets.on_stdout:
-        console.show(judged, console.output(), folder)
-    files.write(judged, folder, targets)
-    raise typer.Exit(judged.exit_code)
+    raise typer.Exit(files.hand_over(judged, folder, targets))

@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtfleet.errors import RtfleetError, UsageError
+from rtfleet.errors import UsageError
 from rtfleet.judged import JudgedRun
+from rtfleet.report import console
+from rtfleet.report.words import visible
 
 
 @dataclass(frozen=True)
@@ -49,29 +51,48 @@ def check(targets: Targets) -> None:
             raise UsageError(f"{flag} {target}: can't be written: permission denied")
 
 
+def hand_over(judged: JudgedRun, folder: Path, targets: Targets) -> int:
+    """The report on the screen, then its files; the exit code.
+
+    Raises:
+        UsageError: a file could not be written. A FAIL is graver, so that it is only said beside it.
+    """
+    if not targets.on_stdout:
+        console.show(judged, console.output(), folder)
+    try:
+        write(judged, folder, targets)
+    except UsageError as error:
+        if judged.exit_code not in (1, 130):
+            raise
+        print(f"error: {visible(error.text)}", file=sys.stderr)
+    return judged.exit_code
+
+
 def write(judged: JudgedRun, folder: Path | None, targets: Targets) -> None:
-    """Write them all, then raise RtfleetError for those that could not be."""
+    """Write them all, then raise UsageError for those that could not be."""
     failed = []
     for flag, target in targets.by_flag.items():
         text = _text(flag, judged, folder)
-        if target == "-":
-            sys.stdout.write(text)
-            sys.stdout.flush()
-            continue
         try:
             put(flag, target, text)
-        except RtfleetError as error:
+        except UsageError as error:
             failed.append(error.text)
     if failed:
-        raise RtfleetError("\n".join(failed), f"the run is kept: rtfleet show {folder}" if folder else "")
+        raise UsageError("\n".join(failed), f"the run is kept: rtfleet show {folder}" if folder else "")
 
 
 def put(flag: str, target: str, text: str) -> None:
-    """One file. Raises RtfleetError that names the flag."""
+    """One file, or stdout. Raises UsageError that names the flag."""
     try:
-        Path(target).write_text(text, encoding="utf-8")
+        if target == "-":
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        else:
+            Path(target).write_text(text, encoding="utf-8")
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        raise RtfleetError(f"{flag} {target}: can't be written: {error.strerror}") from None
+        raise UsageError(f"{flag} {target}: can't be written: {error.strerror}") from None
 
 
 def _text(flag: str, judged: JudgedRun, folder: Path | None) -> str:

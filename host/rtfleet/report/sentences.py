@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtfleet.judged import GRAVEST_FIRST, JudgedCase, JudgedRun, Verdict
+from rtfleet.order import BASELINE
 from rtfleet.records import DeviceFacts, RuntimeFacts
 from rtfleet.report import comparison
 from rtfleet.report.rows import labels
@@ -51,6 +52,8 @@ def explanations(judged: JudgedRun) -> tuple[Explained, ...]:
 
 
 def _explained(case: JudgedCase) -> Iterable[Explained]:
+    if case.result.case.model.startswith(BASELINE) and case.verdict == "UNJUDGED":
+        return
     open_checks = [check for check in case.checks if check.verdict != "PASS"]
     if case.verdict != "ERROR" and open_checks:
         for check in open_checks:
@@ -101,7 +104,7 @@ def conditions(judged: JudgedRun, folder: Path | None) -> tuple[tuple[str, str],
     """Under which the numbers hold: name -> text."""
     run = judged.run
     found = [(facts.alias, _device(facts, _runtimes(judged, facts.alias))) for facts in run.devices]
-    settings = f"{plural(run.settings.launches, 'launch')} a case, {100 * run.settings.confidence:g} % confidence"
+    settings = f"{_launches(judged)} a case, {100 * run.settings.confidence:g} % confidence"
     found.append(("measured", settings + _trust(judged)))
     if any(case.result.case.scenario == "paced" for case in judged.cases):
         found.append(("response", "a frame's lateness + its latency; what a paced stream is judged by"))
@@ -116,6 +119,16 @@ def conditions(judged: JudgedRun, folder: Path | None) -> tuple[tuple[str, str],
     if folder:
         found.append(("kept in", str(folder)))
     return tuple((visible(name), visible(text)) for name, text in found)
+
+
+def _launches(judged: JudgedRun) -> str:
+    """As asked; with what a resumed run has more, or what is missing."""
+    asked = judged.run.settings.launches
+    counts = {case.summary.launches for case in judged.cases if case.summary}
+    if counts <= {asked}:
+        return plural(asked, "launch")
+    most = plural(max(counts), "launch")
+    return f"{min(counts)} to {most} ({asked} asked for)" if len(counts) > 1 else f"{most} ({asked} asked for)"
 
 
 def _device(facts: DeviceFacts, runtimes: Iterable[RuntimeFacts]) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rtfleet.cli import options
 from rtfleet.errors import UsageError
+from rtfleet.suite import ModelEntry, Settings, Suite
 
 
 @pytest.mark.parametrize(
@@ -54,7 +57,7 @@ def test_a_budget_needs_a_known_metric() -> None:
         "response_p99_ms": 30,
         "parity_agreement_min": 0.9,
     }
-    with pytest.raises(UsageError, match="unknown metric"):
+    with pytest.raises(UsageError, match="--budget unknown budget 'speed'"):
         options.budgets(["speed=3"])
 
 
@@ -71,3 +74,39 @@ def test_names_of_a_closed_set_are_checked_and_listed() -> None:
         options.task("music")
     with pytest.raises(UsageError, match="cpu, gpu, npu"):
         options.accelerators(["tpu"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("response_p99_ms=-1", "response_p99_ms: expected 0 or more, found -1"),
+        ("response_p99_ms=nan", "expected 0 or more"),
+        ("parity_agreement_min=2", "expected a share of 0 to 1, found 2"),
+        ("parity_snr_db=80", "parity_snr_db is no ceiling"),
+        ("size_mb=many", "expected a number"),
+    ],
+)
+def test_a_limit_that_a_metric_can_not_have_is_refused(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match="--budget ") as refused:
+        options.budgets([text])
+
+    assert said in refused.value.text
+
+
+def test_what_is_asked_for_twice_is_measured_once() -> None:
+    settings = options.settings_over(
+        Settings(), launches=None, confidence=None, duration_s=None, timeout_s=None, tolerance=None, scenario=None,
+        threads=[1, 4, 1], cpus=(), accelerators=options.accelerators(["cpu", "cpu"]),
+    )  # fmt: skip
+
+    assert (settings.threads, settings.accelerators) == ((1, 4), ("cpu",))
+
+
+def test_a_baseline_that_is_a_file_is_described_as_the_candidate_is() -> None:
+    entry = ModelEntry("luna", "new.onnx", Path("models"), task="vad", hop_ms=32, where="suite.toml: model[0]")
+    nothing = options.Description(None, None, None, {}, {}, ())
+
+    (before,) = options.baseline("old.onnx", Suite("suite", (entry,)), nothing, None).models
+
+    assert (before.name, before.source, before.folder) == ("luna", "old.onnx", Path.cwd())
+    assert (before.task, before.hop_ms, before.where) == ("vad", 32, "--against old.onnx")

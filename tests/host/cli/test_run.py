@@ -193,7 +193,11 @@ def test_a_dry_run_prints_the_filtered_plan_and_what_can_not_be_measured_and_mea
     told = stage.rtfleet("run", suite, "--dry-run", *models, "--variant", "fake-shipped", "--threads", "4")
 
     assert told.code == 2, told.stderr
-    luna, terra, ghost, in_all = told.stdout.splitlines()
+    luna, terra, power, ghost, in_all = told.stdout.splitlines()
+    assert (
+        power
+        == "response_p99_ms 50: 3 launches of 60 frames can't show a PASS: 230 frames a launch are the least (--duration)"
+    )
     assert luna.startswith("luna/fake-shipped@board/burst+t4  3 launches, about")
     assert terra.startswith("terra/fake-shipped@board/burst+t4  3 launches, about")
     assert ghost == "ERROR  ghost: ghost.onnx: there is no ghost.onnx"
