@@ -94,7 +94,7 @@ def _serve(options: argparse.Namespace) -> int:
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(holding_device(identity))
         device = read_device(identity)
-        store = Store(folder, quota_bytes=int(options.store_quota_gb * 1e9), boot_id=device.boot_id)
+        store = Store(folder, quota_bytes=int(options.store_quota_gb * 1e9))
         stack.callback(store.close)
         python = os.environ.get("RTFLEET_PYTHON") or sys.executable
         leases = Leases(lasts_s=options.lease_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import threading
@@ -23,6 +24,8 @@ _LARGEST_LAUNCH_BYTES = 512 * 2**20
 _LARGEST_TOTAL_BYTES = 2**30
 # What one call of `follow` reads at a time.
 _BATCH_EVENTS = 64
+
+_log = logging.getLogger("rtfleet-agent")
 
 
 class SpoolFull(Exception):
@@ -152,10 +155,12 @@ def reopen(folder: Path) -> list[Spool]:
     for place in sorted(folder.iterdir()) if folder.exists() else []:
         try:
             head = json.loads((place / "launch.json").read_text())
-        except (OSError, ValueError):  # killed while it was created: no host has heard of it
+            spools.append(_load(Spool(place, str(head["launch_id"]), str(head["lease_sha256"]))))
+        except Exception as error:
+            # Killed while it was created, so that no host has heard of it; or damaged. One launch of the past must not
+            # keep this device from measuring.
+            _log.warning("the events of launch %s can't be read and are dropped: %s", place.name, error)
             shutil.rmtree(place, ignore_errors=True)
-            continue
-        spools.append(_load(Spool(place, head["launch_id"], head["lease_sha256"])))
     return spools
 
 

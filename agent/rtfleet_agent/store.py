@@ -49,14 +49,12 @@ class Store:
     Args:
         folder: Created if need be; one agent at a time.
         quota_bytes: For whole and partial files together.
-        boot_id: Files that were written in an earlier boot are hashed again before they count: a power cut may have
-            left a whole name over half its data.
 
     Raises:
         StoreInUse: another agent has the folder.
     """
 
-    def __init__(self, folder: Path, quota_bytes: int = DEFAULT_QUOTA_BYTES, boot_id: str = "") -> None:
+    def __init__(self, folder: Path, quota_bytes: int = DEFAULT_QUOTA_BYTES) -> None:
         self.folder = folder
         self.quota_bytes = quota_bytes
         self.work = folder / "work"
@@ -73,7 +71,9 @@ class Store:
         for each in (self.work, self.cache, self._files, self._partial):
             each.mkdir(exist_ok=True)
         self._sizes = {path.name: path.stat().st_size for path in self._files.glob("??/*") if _SHA256.match(path.name)}
-        self._suspect = set(self._sizes) if self._is_new_boot(boot_id) else set()
+        # What an earlier agent left is hashed again before it counts: a power cut may have left a whole name over half
+        # its data, and anybody may have written there.
+        self._suspect = set(self._sizes)
         self._drop_old_partials()
 
     def close(self) -> None:
@@ -232,12 +232,6 @@ class Store:
 
     def _disk_free(self) -> int:
         return shutil.disk_usage(self.folder).free
-
-    def _is_new_boot(self, boot_id: str) -> bool:
-        mark = self.folder / "boot_id"
-        before = mark.read_text() if mark.exists() else ""
-        mark.write_text(boot_id)
-        return before != boot_id or not boot_id
 
     def _drop_old_partials(self) -> None:
         for path in self._partial.iterdir():

@@ -139,8 +139,13 @@ def judge_case(result: CaseResult, device: DeviceFacts | None, settings: RunSett
         return JudgedCase(result, summary, (), warnings, "ERROR", text)
     checks = _checks(result, result.artifact, device, settings)
     owed = frozenset(budget.metric for budget in judged_budgets(result.budgets, result.artifact))
-    verdict = _verdict_of(checks, owed)
-    return JudgedCase(result, summary, checks, warnings, verdict, _reason(verdict, checks))
+    verdict, reason = _verdict_of(checks, owed), ""
+    missing = settings.launches - len(statistics.good_launches(result))
+    if missing > 0 and verdict == "PASS":
+        # Whatever else holds: what was not measured did not pass.
+        verdict = "INCONCLUSIVE"
+        reason = f"{settings.launches - missing} of {settings.launches} launches were measured (--resume)"
+    return JudgedCase(result, summary, checks, warnings, verdict, reason or _reason(verdict, checks))
 
 
 def _verdict_of(checks: Sequence[Check], owed: frozenset[str]) -> Verdict:

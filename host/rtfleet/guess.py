@@ -71,6 +71,8 @@ def describe(
             f"it streams (state '{next(iter(pairs))}'); how much audio does one frame consume?",
             "say --hop-ms 32 (in a suite: hop_ms or hop_samples)",
         )
+    if hop_samples is None:
+        telling.guesses.append("it does not stream: whole clips, back to back (say --hop-ms where it does)")
     if named := [name for name in entry.outputs if name in pairs.values()]:
         raise telling.wrong(f"'{named[0]}' is a state's output, so it can't be an output of the model too")
     plain = tuple(tensor for tensor in inputs if tensor.name not in pairs)

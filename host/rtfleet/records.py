@@ -332,6 +332,16 @@ class CaseResult:
     error: CaseError | None = None
 
 
+# More than these are slips of the pen; a day's launch is a long one.
+_MOST = {
+    "launches": 1_000,
+    "frames": 100_000_000,
+    "min_duration_s": 7 * 86_400,
+    "timeout_s": 30 * 86_400,
+    "max_temperature_c": 1_000,
+}
+
+
 @dataclass(frozen=True)
 class RunSettings:
     """What was asked of a run.
@@ -357,10 +367,12 @@ class RunSettings:
 
     def __post_init__(self) -> None:
         """Raises ValueError, "key: what was expected", also for what stands in a file that somebody edited."""
-        for name in ("launches", "frames", "min_duration_s", "timeout_s", "max_temperature_c"):
+        for name, most in _MOST.items():
             value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise ValueError(f"{name}: expected more than 0, found {value}")
+            if value is not None and not 0 < value <= most:
+                raise ValueError(f"{name}: expected more than 0 and at most {most:,}, found {value}")
+        if self.timeout_s is not None and self.timeout_s <= self.min_duration_s:
+            raise ValueError(f"timeout_s: {self.timeout_s:g} is no longer than a launch of {self.min_duration_s:g} s")
         if not 0.5 <= self.confidence < 1:
             raise ValueError(f"confidence: expected at least 0.5 and below 1 (like 0.99), found {self.confidence}")
         if not 0 <= self.tolerance < 1:

@@ -53,10 +53,10 @@ def _conducted(order: Order, folder: Path, journal: run_file.Journal, tell: Tell
     except KeyboardInterrupt:
         interrupted = True
     except ExceptionGroup as group:
-        # A task group raises its members together; the first is the cause, the others followed from it.
+        # A task group raises its members together; the first is the cause, the others followed from it. The journal
+        # has no end then, as after a crash.
         raise _first(group) from group
-    finally:
-        journal.end(interrupted)
+    journal.end(interrupted)
     tell(events.Ended(interrupted))
     judged = budget.judge(run_file.read(folder))
     run_file.write(judged, folder)

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 from rtfleet.errors import UsageError
+from rtfleet.guess import audio_samples
 from rtfleet.guess import describe as from_file
 from rtfleet.model import TASKS, SpeechModel
 from rtfleet.models import ZOO
@@ -130,7 +132,12 @@ def checked(model: object, said: str, folder: Path) -> SpeechModel:
         wrong = "no outputs"
     elif model.sample_rate_hz <= 0 or (model.hop_ms is not None and model.hop_ms <= 0):
         wrong = "the sample rate and the hop must be above 0"
+    elif model.threshold is not None and not math.isfinite(model.threshold):
+        wrong = f"the threshold is {model.threshold}"
     for name, item in model.inputs.items():
+        samples = audio_samples(item.dims) if model.frames is None else None
+        if samples is not None and model.hop_samples is not None and samples < model.hop_samples:
+            wrong = wrong or f"input '{name}' holds {samples} samples, fewer than the hop of {model.hop_samples}"
         if any(dim < 1 for dim in item.dims):
             wrong = wrong or f"input '{name}' has the unknown dims {list(item.dims)}: give typical=(…), what to measure"
         elif len(item.dims) != len(item.shape):

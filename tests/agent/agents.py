@@ -137,7 +137,7 @@ def agent(
 ) -> Iterator[Host]:
     """An agent that serves until the block ends."""
     device = read_device("emulated-test")
-    store = Store(folder / "store", quota_bytes, device.boot_id)
+    store = Store(folder / "store", quota_bytes)
     leases = Leases(clock)
     launches = Launches(folder / "store" / "launches", leases, python)
     server, address = create_server(Service(device, store, leases, launches, python), TOKEN, "127.0.0.1", 0)

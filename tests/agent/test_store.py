@@ -25,7 +25,7 @@ def _host(tmp_path: Path):
 
 @pytest.fixture(name="store")
 def _store(tmp_path: Path):
-    store = Store(tmp_path / "store", quota_bytes=1000, boot_id="boot-1")
+    store = Store(tmp_path / "store", quota_bytes=1000)
     yield store
     store.close()
 
@@ -151,20 +151,20 @@ def test_a_file_can_lie_in_a_folder_but_not_in_a_file(store: Store) -> None:
         store.lay_out(store.work / "g", {"a": data, "a/b": data})
 
 
-def test_after_a_reboot_every_file_is_hashed_again(tmp_path: Path) -> None:
-    before = Store(tmp_path / "s", boot_id="boot-1")
-    whole, torn = put(before, b"whole"), put(before, b"torn by a power cut")
-    path = before.path(torn)
+def test_what_an_earlier_agent_left_counts_only_with_its_right_hash(tmp_path: Path) -> None:
+    before = Store(tmp_path / "s")
+    whole, changed, cut = (put(before, data) for data in (b"whole", b"changed", b"cut short"))
+    for sha256, data in ((changed, b"CHANGED"), (cut, b"cut")):
+        path = before.path(sha256)
+        path.chmod(0o600)
+        path.write_bytes(data)
     before.close()
-    path.chmod(0o600)
-    path.write_bytes(b"torn by")
 
-    same_boot = Store(tmp_path / "s", boot_id="boot-1")
-    assert same_boot.has(torn)
-    same_boot.close()
-    rebooted = Store(tmp_path / "s", boot_id="boot-2")
-    assert rebooted.has(whole) and not rebooted.has(torn) and not path.exists()
-    rebooted.close()
+    after = Store(tmp_path / "s")
+
+    assert [missing.sha256 for missing in after.missing("lease", [whole, changed, cut])] == [changed, cut]
+    assert put(after, b"changed") == changed and after.has(changed)
+    after.close()
 
 
 def test_a_store_has_one_agent(store: Store) -> None:

@@ -481,6 +481,18 @@ def test_exit_codes_come_in_their_order(results: list[CaseResult], end: tuple[st
     assert ended(*results) == end
 
 
+def test_a_case_whose_launches_were_not_measured_passes_nothing() -> None:
+    """Its size alone is within its limit."""
+    one_of_three = judged(case(QUIET, budgets=(budget("size_mb", 50),)))
+
+    assert (one_of_three.verdict, one_of_three.reason) == (
+        "INCONCLUSIVE",
+        "1 of 3 launches were measured (--resume)",
+    )
+    assert judged(case(budgets=(budget("size_mb", 50),))).verdict == "INCONCLUSIVE"
+    assert judged(case(budgets=(budget("size_mb", 1),))).verdict == "FAIL"
+
+
 def test_a_run_that_did_not_come_to_its_end_passes_nothing() -> None:
     def unfinished(*results: CaseResult, interrupted: bool = False) -> tuple[str, int]:
         run = Run("run", "now", "0", {}, THREE_LAUNCHES, (device(),), results, False, interrupted)

@@ -114,7 +114,10 @@ def test_what_is_neither_built_in_nor_a_toml_file_is_no_suite() -> None:
         ("model = []", "model: names no model"),
         ("model = [{ source = 'x/a.onnx' }, { source = 'a.onnx' }]", "model[1].name: model[0] is called 'a' too"),
         ("run = { launches = '3' }\nmodel = [{ source = 'a' }]", "run.launches: expected an integer, found '3'"),
-        ("run = { launches = 0 }\nmodel = [{ source = 'a' }]", "run.launches: expected more than 0, found 0"),
+        (
+            "run = { launches = 0 }\nmodel = [{ source = 'a' }]",
+            "run.launches: expected more than 0 and at most 1,000, found 0",
+        ),
         ("run = { confidence = 99 }\nmodel = [{ source = 'a' }]", "run.confidence: expected at least 0.5 and below 1"),
         ("run = { tolerance = -3 }\nmodel = [{ source = 'a' }]", "run.tolerance: expected a share"),
         ("run = { max_wait_s = -1 }\nmodel = [{ source = 'a' }]", "run.max_wait_s: expected 0 or more, found -1"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -57,6 +58,8 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit. Python's own code for a bug is 1, which CI would read as FAIL: never used here."""
+    # What a CI job is cancelled with ends a run as Ctrl-C does: what was measured is kept.
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if sys.version_info < (3, 11):  # noqa: UP036 (an agent's 3.10 can install this distribution)
@@ -77,7 +80,13 @@ def main() -> None:
         # The reader of stdout has gone (`| head`), which rich answers with an exit code of its own, 1; nothing is left
         # to tell it.
         sys.stderr.close()
-        code = EXIT_INTERNAL
+        code = 0
+    except OSError as error:
+        if debug:
+            traceback.print_exc()
+        where = f"{error.filename}: " if error.filename else ""
+        _say(f"{where}{error.strerror or error}", "see whether it can be written and has room (--out, RTFLEET_CACHE)")
+        code = EXIT_USAGE
     except Exception as error:
         code = EXIT_INTERRUPTED if _was_interrupted(error) else _unexpected(error, debug)
     # A second Ctrl-C must not change what the first one came to.

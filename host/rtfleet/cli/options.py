@@ -174,7 +174,7 @@ def suite_of(what: str, variants: Sequence[str], described: Description, found: 
 
 def check_resume(given: Sequence[str]) -> None:
     """Raises UsageError for a parameter beside --resume that would change what the run was asked for."""
-    beside = {"resume", "launches", "json", "junit", "markdown"}
+    beside = {"resume", "launches", "json", "junit", "markdown", "files_only"}
     if refused := [name for name in given if name not in beside]:
         said = "WHAT" if refused[0] == "what" else "--" + refused[0].rstrip("_").replace("_", "-")
         raise UsageError(

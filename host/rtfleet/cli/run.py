@@ -65,7 +65,9 @@ def run(
     if resume is not None:
         given = [name for name in context.params if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
         options.check_resume(given)
-        raise typer.Exit(present.run(resumes.order_of(resume, launches), out, targets, resumed=resume))
+        order = resumes.order_of(resume, launches)
+        order = replace(order, files_only=order.files_only or files_only)
+        raise typer.Exit(present.run(order, out, targets, resumed=resume))
     described = options.Description(
         options.task(task), hop_ms, sample_rate, options.inputs(input_), options.states(state), tuple(clips)
     )

@@ -57,8 +57,13 @@ def hand_over(judged: JudgedRun, folder: Path, targets: Targets) -> int:
     Raises:
         UsageError: a file could not be written. A FAIL is graver, so that it is only said beside it.
     """
-    if not targets.on_stdout:
-        console.show(judged, console.output(), folder)
+    try:
+        if not targets.on_stdout:
+            console.show(judged, console.output(), folder)
+        sys.stdout.flush()
+    except (BrokenPipeError, SystemExit):
+        # Its reader has seen enough (`| head`); the verdict is the same. rich makes a SystemExit of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     try:
         write(judged, folder, targets)
     except UsageError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,10 +193,8 @@ def test_a_dry_run_prints_the_filtered_plan_and_what_can_not_be_measured_and_mea
 
     assert told.code == 2, told.stderr
     luna, terra, power, ghost, in_all = told.stdout.splitlines()
-    assert (
-        power
-        == "response_p99_ms 50: 3 launches of 60 frames can't show a PASS: 230 frames a launch are the least (--duration)"
-    )
+    said = "3 launches of 60 frames can't show a PASS: 230 frames a launch are the least (--duration)"
+    assert power == f"response_p99_ms 50: {said}"
     assert luna.startswith("luna/fake-shipped@board/burst+t4  3 launches, about")
     assert terra.startswith("terra/fake-shipped@board/burst+t4  3 launches, about")
     assert ghost == "ERROR  ghost: ghost.onnx: there is no ghost.onnx"
@@ -295,11 +292,12 @@ def test_one_of_two_devices_that_is_held_does_not_spoil_the_other(stage: Stage) 
     assert verdicts == {"luna/fake-shipped@held/burst": "ERROR", "luna/fake-shipped@free/burst": "PASS"}
 
 
-def test_a_reader_that_goes_away_is_no_fail(stage: Stage, ran: Ran) -> None:
-    run = shutil.copytree(ran.stage.runs()[0], stage.folder / "copy")
+def test_a_reader_that_goes_away_changes_no_verdict(stage: Stage) -> None:
+    suite = stage.suite(f'source = "{stage.model("luna")}"\n{SPEAKER}', run=stages.ONE_LAUNCH)
+    assert stage.rtfleet("run", suite).code == 0
 
-    process = stage.start("show", str(run))
+    process = stage.start("show", str(stage.runs()[0]))
     assert process.stdout
     process.stdout.close()
 
-    assert process.wait(stages.PATIENCE_S) == 5
+    assert process.wait(stages.PATIENCE_S) == 0
