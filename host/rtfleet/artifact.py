@@ -180,6 +180,12 @@ class Artifact:
         return RUNTIME_OF_FORMAT[self.variant.split("-")[0]]
 
     @property
+    def part_of(self) -> str:
+        """What is said of a part; "" of a whole model."""
+        article = "an" if self.task[0] in "aeiou" else "a"
+        return f"part of {article} {self.task} model" if self.covers == "part" else ""
+
+    @property
     def hop_ns(self) -> int | None:
         """Nanoseconds of audio that one frame consumes."""
         return None if self.hop_samples is None else self.hop_samples * 1_000_000_000 // self.sample_rate_hz

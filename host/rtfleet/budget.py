@@ -130,6 +130,7 @@ def judge_case(result: CaseResult, device: DeviceFacts | None, settings: RunSett
         summary = replace(
             summary,
             retention=max((one for one in map(sustained.retention, launches) if one is not None), default=None),
+            heated_c=max(filter(None, map(sustained.heated_c, launches)), key=lambda heat: heat[1], default=None),
             curve_p50_ns=sustained.mean_curve_ns(launches),
         )
     warnings = quality.warnings(result, summary, device, settings)
@@ -216,7 +217,7 @@ def _check(budget: Budget, result: CaseResult, artifact: Artifact, measured: Mea
     if metric.of.startswith("parity"):
         return parity.judge(budget, result.parity_device, result.parity_host)
     if artifact.covers == "part" and budget.task != "all":
-        text = f"part of a {artifact.task} model: the budget is for the whole of it"
+        text = f"{artifact.part_of}: the budget is for the whole of it"
         return Check(budget.metric, budget.limit, None, "UNJUDGED", text, budget.where)
     if metric.judging in ("percentile", "share"):
         return percentile_check.judge(budget, measured)

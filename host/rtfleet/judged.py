@@ -32,6 +32,7 @@ class Summary:
         pacing_penalty: Paced p50 / burst p50 of the same processes.
         deadline_misses: Frames whose response was longer than the hop.
         retention: Of a sustained run, the worst launch's: p50 of its last window / of its first.
+        heated_c: Of a sustained run, its hottest launch's: the hottest sensor before it, and the most until its end.
         curve_p50_ns: Of a sustained run: p50 window by window, the mean of the launches.
     """
 
@@ -49,6 +50,7 @@ class Summary:
     peak_memory_bytes: int | None = None
     overhead_ns: int | None = None
     retention: float | None = None
+    heated_c: tuple[float, float] | None = None
     curve_p50_ns: tuple[float, ...] = ()
 
 

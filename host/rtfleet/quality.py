@@ -94,7 +94,7 @@ def _what_it_is(result: CaseResult) -> Iterator[Warning]:
     if artifact is None:
         return
     if artifact.covers == "part":
-        yield Warning("part", f"part of a {artifact.task} model", "its front end's time comes on top of these numbers")
+        yield Warning("part", artifact.part_of, "its front end's time comes on top of these numbers")
     if artifact.synthetic:
         yield Warning(
             "synthetic-input", "synthetic input: seeded data, no audio", "give clips, or a front end with frames="

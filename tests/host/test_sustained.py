@@ -39,6 +39,18 @@ def test_windows_of_too_few_frames_are_no_curve() -> None:
     assert sustained.curve_ns(launch(np.ones(99))) == ()
 
 
+def test_how_hot_it_got_is_the_most_that_any_sensor_showed() -> None:
+    heated = launch(
+        np.ones(99),
+        device_before=state(temperature_c__cpu=40.0, temperature_c__gpu=45.0),
+        device_during=(state(10, temperature_c__cpu=71.0), state(20, load_1m=1.0)),
+        device_after=state(30, temperature_c__cpu=64.0),
+    )
+
+    assert sustained.heated_c(heated) == (45.0, 71.0)
+    assert sustained.heated_c(launch(np.ones(99), device_before=state(load_1m=1.0))) is None
+
+
 @pytest.mark.parametrize(
     ("readings", "why"),
     [

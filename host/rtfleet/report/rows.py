@@ -81,7 +81,7 @@ def labels(judged: JudgedRun) -> Mapping[str, str]:
 def _group(cases: list[JudgedCase], scale: Scale, saved: Mapping[str, Saving]) -> Group:
     identity = cases[0].result.case
     artifacts = [case.result.artifact for case in cases if case.result.artifact]
-    notes = [f"part of a {artifact.task} model" for artifact in artifacts if artifact.covers == "part"]
+    notes = [artifact.part_of for artifact in artifacts if artifact.part_of]
     notes += ["synthetic input" for artifact in artifacts if artifact.synthetic]
     notes += [artifact.note for artifact in artifacts if artifact.note]
     return Group(

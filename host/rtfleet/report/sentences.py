@@ -96,7 +96,9 @@ def curves(judged: JudgedRun) -> tuple[tuple[str, str], ...]:
         curve, scale = summary.curve_p50_ns, scale_of(summary.curve_p50_ns)
         went = f"p50 {scale.show(curve[0])} at the beginning, {scale.show(curve[-1])} {scale.unit} at the end"
         worst = f"the worst launch ends at {significant(summary.retention)}x its beginning"
-        found.append((named[case.result.case.id], f"{sparkline(curve)}  {went}; {worst}"))
+        heat = summary.heated_c
+        warmed = f"; from {heat[0]:.0f} to {heat[1]:.0f} °C" if heat else "; no temperature can be read"
+        found.append((named[case.result.case.id], f"{sparkline(curve)}  {went}; {worst}{warmed}"))
     return tuple(found)
 
 
