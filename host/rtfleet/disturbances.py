@@ -83,10 +83,24 @@ def excuse(
     A machine that was 1.4x slower does not excuse a model that takes ten times its limit: the launch is judged again as
     it might have been without the disturbance, and no excuse is what leaves it failing.
     """
-    for one in slowing(disturbed):
+    slowed = slowing(disturbed)
+    for one in slowed:
         if not any(still_fails(might) for might in _might_have_been(launch, one)):
             return one
-    return None
+    # None by itself, but they came together.
+    return slowed[0] if len(slowed) > 1 and not still_fails(_without_all(launch, slowed)) else None
+
+
+def _without_all(launch: Launch, slowed: Sequence[Disturbance]) -> Launch:
+    """Factors first: blocks that are left out move the indices of the rest."""
+    for one in sorted(slowed, key=lambda one: (one.factor is None, not one.blocks)):
+        if one.factor is not None:
+            launch = might_have_been.faster(launch, one.factor)
+        elif one.blocks and (quiet := might_have_been.without(launch, one.blocks)).latency_ns.size:
+            launch = quiet
+        else:
+            launch = might_have_been.calm(launch, (), one.typical)
+    return launch
 
 
 def _might_have_been(launch: Launch, one: Disturbance) -> Iterator[Launch]:

@@ -210,3 +210,14 @@ def test_pinning_flatters_unless_to_little_cores(
     disturbance = disturbances.pinned(pinned, device(arch=arch, cores_info=cores))
 
     assert (disturbance is not None and disturbance.effect == "flatters") == flattered
+
+
+def test_what_came_together_is_excused_together() -> None:
+    """A neighbour in three blocks, and a machine that was 1.5x slower in the other two: neither alone explains a FAIL."""
+    crowded = launch(with_frames(459, dict.fromkeys(range(300), 90.0), usual=60.0))
+    slow = replace(crowded, blocks=tuple(replace(block, probe_before_ns=30_000) for block in crowded.blocks))
+    both = watched(slow, {0: (STRESS,), 1: (STRESS,), 2: (STRESS,)})
+
+    assert judged(watched(crowded, {0: (STRESS,), 1: (STRESS,), 2: (STRESS,)}), QUIET, QUIET).verdict == "FAIL"
+    assert judged(slow, QUIET, QUIET).verdict == "FAIL"
+    assert judged(both, QUIET, QUIET).verdict == "INCONCLUSIVE"
