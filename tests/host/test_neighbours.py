@@ -213,7 +213,7 @@ def test_pinning_flatters_unless_to_little_cores(
 
 
 def test_what_came_together_is_excused_together() -> None:
-    """A neighbour in three blocks, and a machine that was 1.5x slower in the other two: neither alone explains a FAIL."""
+    """A neighbour in three blocks, a machine that was 1.5x slower in the other two: neither alone explains a FAIL."""
     crowded = launch(with_frames(459, dict.fromkeys(range(300), 90.0), usual=60.0))
     slow = replace(crowded, blocks=tuple(replace(block, probe_before_ns=30_000) for block in crowded.blocks))
     both = watched(slow, {0: (STRESS,), 1: (STRESS,), 2: (STRESS,)})

@@ -15,7 +15,7 @@ def doctor(
         "wake-word", "--model", metavar="MODEL|SUITE.toml", help="For --noise: what is measured."
     ),
     scenario: str = typer.Option(None, "--scenario", help="For --noise: paced or burst; default: the model's own."),
-    launches: int = typer.Option(8, "--launches", min=6, help="For --noise: of each side."),
+    launches: int = typer.Option(8, "--launches", min=6, max=1000, help="For --noise: of each side."),
     out: Path = typer.Option(Path("rtfleet-runs"), "--out", help="For --noise: folder of run directories."),
 ) -> None:
     """Check this installation and its devices, and say what to do about what is missing.

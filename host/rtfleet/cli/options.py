@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rtfleet import cores, source
 from rtfleet.errors import UsageError
@@ -230,18 +231,16 @@ def settings_over(
     cpus: CoreSpec,
     accelerators: Sequence[str],
 ) -> Settings:
-    """The suite's settings with those of the command line laid over them."""
-    run = settings.run
+    """The suite's settings with those of the command line laid over them. Raises UsageError where they don't fit."""
+    given: dict[str, Any] = {"launches": launches, "confidence": confidence, "min_duration_s": duration_s}
+    given |= {"timeout_s": timeout_s, "tolerance": tolerance}
+    try:
+        run = replace(settings.run, **{name: value for name, value in given.items() if value is not None})
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     return replace(
         settings,
-        run=replace(
-            run,
-            launches=launches or run.launches,
-            confidence=confidence or run.confidence,
-            min_duration_s=duration_s or run.min_duration_s,
-            timeout_s=timeout_s or run.timeout_s,
-            tolerance=run.tolerance if tolerance is None else tolerance,
-        ),
+        run=run,
         scenario=scenario or settings.scenario,
         threads=tuple(dict.fromkeys(threads)) or settings.threads,
         cpus=cpus or settings.cpus,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,6 +93,22 @@ def test_a_limit_that_a_metric_can_not_have_is_refused(text: str, said: str) -> 
         options.budgets([text])
 
     assert said in refused.value.text
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ({"duration_s": 30.0, "timeout_s": 1.0}, "timeout_s: 1 is no longer than a launch of 30 s"),
+        ({"launches": 5000}, "launches: expected more than 0 and at most 1,000"),
+        ({"duration_s": 1e300}, "min_duration_s: expected more than 0"),
+    ],
+)
+def test_settings_that_can_not_be_are_wrong_usage(flags: dict[str, float], said: str) -> None:
+    none = dict.fromkeys(("launches", "confidence", "duration_s", "timeout_s", "tolerance", "scenario"))
+    given: dict[str, Any] = {**none, "threads": [], "cpus": (), "accelerators": (), **flags}
+
+    with pytest.raises(UsageError, match=re.escape(said)):
+        options.settings_over(Settings(), **given)
 
 
 def test_what_is_asked_for_twice_is_measured_once() -> None:
