@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 import traceback
+from types import FrameType
 
 import typer
 
@@ -58,8 +58,7 @@ def _options(
 
 def main() -> None:
     """Run the command line and exit. Python's own code for a bug is 1, which CI would read as FAIL: never used here."""
-    # What a CI job is cancelled with ends a run as Ctrl-C does: what was measured is kept.
-    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    signal.signal(signal.SIGTERM, _as_ctrl_c)
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if sys.version_info < (3, 11):  # noqa: UP036 (an agent's 3.10 can install this distribution)
@@ -92,6 +91,12 @@ def main() -> None:
     # A second Ctrl-C must not change what the first one came to.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _as_ctrl_c(number: int, frame: FrameType | None) -> None:
+    """What a CI job is cancelled with keeps what was measured, as Ctrl-C does; also where that is ignored."""
+    handler = signal.getsignal(signal.SIGINT)
+    (handler if callable(handler) else signal.default_int_handler)(number, frame)
 
 
 def _was_interrupted(error: BaseException | None) -> bool:

@@ -46,8 +46,12 @@ def left(stage: Stage) -> list[int]:
     return [*stage.agents(), *stage.workers()]
 
 
-def test_ctrl_c_keeps_what_was_measured_and_gives_the_device_back(stage: Stage, process: subprocess.Popen[str]) -> None:
-    process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_was_measured_and_gives_the_device_back(
+    stage: Stage, process: subprocess.Popen[str], number: signal.Signals
+) -> None:
+    """And so does the signal with which a CI job is cancelled."""
+    process.send_signal(number)
     said = process.communicate(timeout=stages.PATIENCE_S)[0]
 
     assert process.returncode == 130
