@@ -16,6 +16,8 @@ from rtfleet.cli.options import tolerance
 from rtfleet.errors import UsageError
 from rtfleet.records import Run
 
+pytestmark = pytest.mark.slow
+
 
 def _run(name: str, factor: float = 1.0, launches: int = 8, **changes: object) -> Run:
     made = (
