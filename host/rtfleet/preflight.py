@@ -80,11 +80,7 @@ def limits_after(previous: Preflight | None, max_wait_s: float) -> Limits:
 def look_of(probe: Probe, at_s: float) -> Look:
     """What `AgentClient.probe` brought, `at_s` seconds after the preflight began."""
     state = probe.state
-    degrees = {
-        name: float(reading.value)
-        for name, reading in state.readings.items()
-        if name.split(".")[0] == "temperature_c" and isinstance(reading.value, (int, float))
-    }
+    degrees = state.temperatures_c
     hottest = max(degrees, key=lambda name: degrees[name], default="")
     battery, pressure = _value(state, "battery_percent"), _value(state, "thermal_pressure")
     missing = [] if degrees else [_why_missing(state, "temperature_c", "the temperature")]

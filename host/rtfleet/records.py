@@ -112,6 +112,15 @@ class DeviceState:
     readings: Mapping[str, Reading] = field(default_factory=dict)
     busy: tuple[BusyProcess, ...] = ()
 
+    @property
+    def temperatures_c(self) -> dict[str, float]:
+        """Sensor -> °C, of those that can be read."""
+        return {
+            name: float(reading.value)
+            for name, reading in self.readings.items()
+            if name.split(".")[0] == "temperature_c" and isinstance(reading.value, (int, float))
+        }
+
 
 @dataclass(frozen=True)
 class Preflight:

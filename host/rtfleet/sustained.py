@@ -46,17 +46,8 @@ def retention(launch: Launch) -> float | None:
 def heated_c(launch: Launch) -> tuple[float, float] | None:
     """The hottest sensor before the launch, and the most that any showed until its end; None where none can be read."""
     states = (launch.device_before, *launch.device_during, launch.device_after)
-    degrees = [max(found.values()) for state in states if state and (found := _degrees(state))]
+    degrees = [max(found.values()) for state in states if state and (found := state.temperatures_c)]
     return (degrees[0], max(degrees)) if degrees else None
-
-
-def _degrees(state: DeviceState) -> dict[str, float]:
-    """Sensor -> °C."""
-    return {
-        name: float(reading.value)
-        for name, reading in state.readings.items()
-        if name.split(".")[0] == "temperature_c" and isinstance(reading.value, (int, float))
-    }
 
 
 def _length_s(launch: Launch) -> float:
@@ -72,7 +63,7 @@ def limit_reached(state: DeviceState, settings: RunSettings) -> str:
 
     What can't be read stops nothing.
     """
-    degrees = _degrees(state)
+    degrees = state.temperatures_c
     hottest = max(degrees, key=lambda name: degrees[name], default=None)
     if hottest is not None and degrees[hottest] >= settings.max_temperature_c:
         return f"{hottest} is {degrees[hottest]:.0f} °C, the limit is {settings.max_temperature_c:g}"
