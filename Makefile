@@ -3,8 +3,10 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+INSTALLED_ALL := $(VENV)/.installed-all
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup demo check test format protos clean
+.PHONY: setup setup-all demo check test format protos clean
 
 setup: $(INSTALLED)
 
@@ -12,7 +14,16 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rtfleet's host needs Python 3.11 or newer; set PYTHON=..."; exit 2; }
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet 'pip>=25.1,<27'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[host,export,onnxruntime,litert]' --group dev
+	$(INSTALL) --editable '.[host,export,onnxruntime,litert]' --group dev
+	touch $@
+
+# Every format and every runtime, for the tests: Core ML, TensorFlow, and TensorRT-RTX, which parses and builds without
+# a GPU. It is there for x86-64 Linux alone, and its metadata ask for more than is needed.
+setup-all: $(INSTALLED_ALL)
+
+$(INSTALLED_ALL): $(INSTALLED)
+	$(INSTALL) --editable '.[host,export,onnxruntime,litert,coreml,tensorflow,torch]' --group dev
+	[ "$$(uname -sm)" != "Linux x86_64" ] || $(INSTALL) --no-deps tensorrt-rtx-cu13-bindings onnxruntime-ep-nv-tensorrt-rtx-cu13
 	touch $@
 
 # The main job on this machine. It succeeds when the job ran to its end, whatever the verdict.
@@ -22,7 +33,7 @@ demo: setup
 	  echo "exit code that CI would have seen: $$code"; test -s rtfleet-runs/demo.json
 
 # Every day: under a minute.
-check: setup
+check: setup-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -191,12 +191,24 @@ class Artifact:
         return None if self.hop_samples is None else self.hop_samples * 1_000_000_000 // self.sample_rate_hz
 
 
-RUNTIME_OF_FORMAT = {"onnx": "onnxruntime", "tflite": "litert", "fake": "fake"}
+RUNTIME_OF_FORMAT = {
+    "onnx": "onnxruntime",
+    "tflite": "litert",
+    "coreml": "coreml",
+    "tensorrt": "tensorrt",
+    "torch": "torch",
+    "fake": "fake",
+}
 
-EXPORTED_VARIANTS = tuple(
-    f"{fmt}-{precision}" for fmt in ("onnx", "tflite") for precision in ("fp32", "fp16", "int8-dynamic", "int8-static")
-)
-SHIPPED_VARIANTS = ("onnx-shipped", "tflite-shipped", "fake-shipped")
+_PRECISIONS = {
+    "onnx": ("fp32", "fp16", "int8-dynamic", "int8-static"),
+    "tflite": ("fp32", "fp16", "int8-dynamic", "int8-static"),
+    "coreml": ("fp32", "fp16", "int8", "palettized"),
+    "tensorrt": ("fp32", "fp16", "int8"),
+    "torch": ("fp32", "int8-dynamic"),
+}
+EXPORTED_VARIANTS = tuple(f"{fmt}-{precision}" for fmt, these in _PRECISIONS.items() for precision in these)
+SHIPPED_VARIANTS = ("onnx-shipped", "tflite-shipped", "coreml-shipped", "fake-shipped")
 VARIANTS = EXPORTED_VARIANTS + SHIPPED_VARIANTS
 
 

@@ -28,7 +28,7 @@ CLOSING_BURST_S = 0.5
 LONG_HOP_MS = 30
 NS = 1_000_000_000
 # One export that is not cached, by format: seconds on two x86 cores, the converters' imports shared among several.
-EXPORT_S = {"onnx": 10.0, "tflite": 20.0}
+EXPORT_S = {"onnx": 10.0, "tflite": 20.0, "coreml": 20.0, "tensorrt": 5.0, "torch": 5.0}
 # Outputs on the device and on the host, after all latency.
 PARITY_S = 6.0
 # What a model's hop is taken for until it is known: those of the zoo are 20 to 80 ms.

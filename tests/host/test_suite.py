@@ -80,7 +80,8 @@ def test_full_measures_every_model_of_the_zoo_in_every_variant() -> None:
     assert full is not None
     same_file_twice = {"micro-wake-word"}  # the short name of micro-wake-word-alexa
     assert {entry.source for entry in full.models} == set(ZOO) - same_file_twice
-    assert all(entry.variants in ((), EXPORTED_VARIANTS) for entry in full.models)
+    everywhere = tuple(variant for variant in EXPORTED_VARIANTS if variant.startswith(("onnx-", "tflite-")))
+    assert all(entry.variants in ((), everywhere) for entry in full.models)
 
 
 def test_what_is_neither_built_in_nor_a_toml_file_is_no_suite() -> None:

@@ -32,7 +32,7 @@ from rtfleet.artifact import (
 from rtfleet.errors import ExportError, UsageError
 from rtfleet.export import building, external
 from rtfleet.export.inspection import Inspect
-from rtfleet.export.jobs import PACKAGES, TOOLCHAIN_OF_FORMAT, Build, Built, Convert, Made, Quantize
+from rtfleet.export.jobs import PACKAGES, TOOLCHAIN_OF_FORMAT, Build, Built, Convert, Made, Quantize, base_of
 from rtfleet.export.toolchain import Limits, Toolchain
 from rtfleet.source import Source
 from rtfleet.suite import ModelEntry
@@ -182,7 +182,8 @@ class Exports:
         folder = self._folder_of(prepared, variant)
         entry = caches.load(folder, Made)
         if entry is None:
-            base = None if variant.endswith("-fp32") else await self._made(prepared, f"{format}-fp32")
+            from_variant = base_of(variant)
+            base = await self._made(prepared, from_variant) if from_variant else None
             with caches.making(folder.parent) as making:
                 job = self._job(prepared, variant, base, making)
                 reply = await self.toolchains[TOOLCHAIN_OF_FORMAT[format]].run(job, f"exporting {variant}")

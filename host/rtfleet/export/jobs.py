@@ -11,13 +11,31 @@ from rtfleet.artifact import Graph, PreparedModel
 from rtfleet.cache import RECORDS
 from rtfleet.errors import ExportError, RtfleetError, UsageError
 
-Toolchain: TypeAlias = Literal["onnx", "litert"]
-TOOLCHAIN_OF_FORMAT: dict[str, Toolchain] = {"onnx": "onnx", "tflite": "litert"}
+Toolchain: TypeAlias = Literal["onnx", "litert", "coreml", "tensorflow"]
+TOOLCHAIN_OF_FORMAT: dict[str, Toolchain] = {
+    "onnx": "onnx",
+    "tflite": "litert",
+    "coreml": "coreml",
+    "tensorrt": "onnx",
+    "torch": "onnx",
+}
 PACKAGES: dict[Toolchain, tuple[str, ...]] = {
     "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "litert": ("torch", "litert-torch", "litert-converter", "litert-quantizer", "ai-edge-litert"),
+    "coreml": ("torch", "coremltools", "scikit-learn"),
+    "tensorflow": ("tensorflow",),
 }
 """What makes an artifact: its cache key holds their versions."""
+
+
+def base_of(variant: str) -> str | None:
+    """The variant that this one is made from; None: it is made from the model itself."""
+    format, _, precision = variant.partition("-")
+    if format == "torch" or (precision == "fp32" and format != "tensorrt"):
+        return None
+    if format == "coreml":
+        return None if precision == "fp16" else "coreml-fp32"
+    return "onnx-fp32" if format == "tensorrt" else f"{format}-fp32"
 
 
 @dataclass(frozen=True)
