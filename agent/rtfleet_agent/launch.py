@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 
+from rtfleet_agent.pipeline import Cache, Carried, ChainLoop, Edge, Loop, Seq2SeqLoop
 from rtfleet_agent.runtimes.base import Array, Graph, OperatorTime, Options, Placement, RuntimeFacts, State, Tensor
 
 Kind: TypeAlias = Literal["LATENCY", "PARITY", "PROFILE"]
@@ -64,6 +65,7 @@ class WorkerRequest:
     Attributes:
         task: LAUNCH measures; INSPECT answers with the tensors of `graphs[0]`; DESCRIBE with the runtime's facts;
             PROBE with one reading of the speed probe on `options.cpus`.
+        loop: How several graphs make one model; None: there is one.
         feeds: An `.npz` file: per input an array with a leading frame axis, or one constant of the input's own rank.
         cache: Folder for compiled models and engines.
         timeout_s: The service kills a worker that takes longer.
@@ -74,6 +76,7 @@ class WorkerRequest:
     runtime: str
     kind: Kind = "LATENCY"
     graphs: tuple[Graph, ...] = ()
+    loop: Loop | None = None
     feeds: Path | None = None
     cache: Path | None = None
     options: Options = field(default_factory=Options)
@@ -111,6 +114,10 @@ class Loaded:
     memory_reason: str = ""
 
 
+def _none() -> Array:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Block:
     """Frames between two readings of the speed probe.
@@ -124,6 +131,8 @@ class Block:
         busy: Others that used processor time while it ran, over about a second with the blocks around it.
         others_core_share: Cores that everybody but the worker used then; None where nobody looked.
         marks: What disturbed it: "suspend", "throttled".
+        first_token_ns: int64 [frames] of a model that gives tokens: from the clip handed in to the first; else empty.
+        tokens: int64 [frames], how many the clip has; else empty.
     """
 
     phase: Phase
@@ -136,6 +145,8 @@ class Block:
     busy: tuple[BusyProcess, ...] = ()
     others_core_share: float | None = None
     marks: tuple[str, ...] = ()
+    first_token_ns: Array = field(default_factory=_none)
+    tokens: Array = field(default_factory=_none)
 
 
 @dataclass(frozen=True)
@@ -268,12 +279,22 @@ def read_request(pipe: BinaryIO) -> WorkerRequest:
         **{
             **raw,
             "graphs": graphs,
+            "loop": _loop(raw["loop"]),
             "options": options,
             "pace": Pace(**raw["pace"]),
             "feeds": Path(raw["feeds"]) if raw["feeds"] else None,
             "cache": Path(raw["cache"]) if raw["cache"] else None,
         }
     )
+
+
+def _loop(raw: Mapping[str, Any] | None) -> Loop | None:
+    if raw is None:
+        return None
+    if "edges" in raw:
+        return ChainLoop(tuple(Edge(**edge) for edge in raw["edges"]))
+    caches = tuple(Cache(**{**cache, "shape": tuple(cache["shape"])}) for cache in raw["caches"])
+    return Seq2SeqLoop(**{**raw, "carried": tuple(Carried(**one) for one in raw["carried"]), "caches": caches})
 
 
 def write_event(pipe: BinaryIO, event: Event) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 import rtfleet_agent
-from rtfleet_agent import launch
+from rtfleet_agent import launch, pipeline
 from rtfleet_agent.device import Device
 from rtfleet_agent.lease import Held
 from rtfleet_agent.refusal import Refusal
@@ -22,6 +22,7 @@ from rtfleet_protos import agent_pb2 as pb
 _LAUNCH_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 _DEFAULT_TIMEOUT_S = 600.0
 _LARGEST_BLOCK_FRAMES = 100_000
+_MOST_TOKENS = 10_000
 # The worker's answer to INSPECT; loading a large model on a slow board takes a while.
 _INSPECT_TIMEOUT_S = 120.0
 # A start of Python and numpy on a slow board that is busy.
@@ -47,10 +48,12 @@ def launch_request(message: pb.LaunchRequest, store: Store, folder: Path) -> lau
     Raises:
         Refusal: something in the message makes no sense, or a file is not in the store.
     """
-    if message.WhichOneof("loop") is None:
-        raise Refusal("INVALID_ARGUMENT", "loop: this agent serves FRAME only; upgrade it for pipelines")
-    if len(message.graphs) != 1:
+    loop = _loop(message)
+    if loop is None and len(message.graphs) != 1:
         raise Refusal("INVALID_ARGUMENT", f"graphs: a FRAME loop runs one graph, not {len(message.graphs)}")
+    names = [graph.name for graph in message.graphs]
+    if len(set(names)) < len(names):
+        raise Refusal("INVALID_ARGUMENT", f"graphs: two are called the same among {', '.join(names)}")
     if message.block_frames > _LARGEST_BLOCK_FRAMES:
         raise Refusal("INVALID_ARGUMENT", f"block_frames: at most {_LARGEST_BLOCK_FRAMES}, not {message.block_frames}")
     if not message.feeds_sha256:
@@ -67,6 +70,7 @@ def launch_request(message: pb.LaunchRequest, store: Store, folder: Path) -> lau
         runtime=known_runtime(message.runtime),
         kind=kinds[message.kind],
         graphs=tuple(_graph(graph, store, folder / f"graph-{index}") for index, graph in enumerate(message.graphs)),
+        loop=loop,
         feeds=folder / "feeds.npz",
         cache=store.cache,
         options=Options(
@@ -88,6 +92,49 @@ def launch_request(message: pb.LaunchRequest, store: Store, folder: Path) -> lau
         ),
         timeout_s=message.timeout_s if message.timeout_s > 0 else _DEFAULT_TIMEOUT_S,
         max_rss_bytes=message.max_rss_bytes,
+    )
+
+
+def _loop(message: pb.LaunchRequest) -> pipeline.Loop | None:
+    """How the graphs make one model; None: there is one, run once a frame."""
+    kind = message.WhichOneof("loop")
+    if kind == "frame":
+        return None
+    if kind == "chain":
+        if not message.chain.edges:
+            raise Refusal("INVALID_ARGUMENT", "loop: a chain without edges")
+        return pipeline.ChainLoop(
+            tuple(
+                pipeline.Edge(
+                    source=edge.source,
+                    output=edge.output,
+                    target=edge.target,
+                    input=edge.input,
+                    axis=edge.axis,
+                    scale=edge.scale,
+                    offset=edge.offset,
+                    fill=edge.fill,
+                )
+                for edge in message.chain.edges
+            )
+        )
+    if kind != "seq2seq":
+        raise Refusal("INVALID_ARGUMENT", "loop: this agent serves FRAME, CHAIN and SEQ2SEQ; upgrade it for others")
+    asked = message.seq2seq
+    if not 0 < asked.max_tokens <= _MOST_TOKENS:
+        raise Refusal("INVALID_ARGUMENT", f"loop: max_tokens must be 1 to {_MOST_TOKENS}, not {asked.max_tokens}")
+    return pipeline.Seq2SeqLoop(
+        encoder=asked.encoder,
+        decoder=asked.decoder,
+        carried=tuple(pipeline.Carried(one.source, one.input) for one in asked.carried),
+        caches=tuple(pipeline.Cache(one.input, one.output, tuple(one.dims), one.fixed) for one in asked.caches),
+        tokens=asked.tokens,
+        logits=asked.logits,
+        start_token=asked.start_token,
+        end_token=asked.end_token,
+        max_tokens=asked.max_tokens,
+        use_cache=asked.use_cache,
+        samples_per_token=asked.samples_per_token,
     )
 
 
@@ -187,6 +234,8 @@ def event(number: int, record: launch.Event) -> pb.Event:
                 busy=map(_busy, record.busy),
                 others_core_share=record.others_core_share,
                 marks=record.marks,
+                first_token_ns=_int64(record.first_token_ns),
+                tokens=_int64(record.tokens),
             )
         )
     elif isinstance(record, launch.DeviceState):

@@ -16,14 +16,14 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from rtfleet_agent import process, sensors
+from rtfleet_agent import pipeline, process, sensors
 from rtfleet_agent.feeds import Feeds, fit, read_arrays
 from rtfleet_agent.launch import (
     Block,
@@ -44,6 +44,7 @@ from rtfleet_agent.launch import (
 )
 from rtfleet_agent.measure import burst_p50_ns, frames_of, measure, now_ns, quiet_collector, timed, wall_ns
 from rtfleet_agent.neighbours import Neighbours
+from rtfleet_agent.pipeline import Pipeline, Transcriber
 from rtfleet_agent.probe import probe_ns
 from rtfleet_agent.runtimes import runtime
 from rtfleet_agent.runtimes.base import (
@@ -58,7 +59,6 @@ from rtfleet_agent.runtimes.base import (
     RuntimeFailure,
     Session,
     State,
-    UnsupportedModel,
 )
 
 _SEND_EVERY_NS = 1_000_000_000
@@ -156,9 +156,6 @@ def _describe(name: str) -> RuntimeFacts:
 
 def _launch(request: WorkerRequest, commands: Commands) -> Iterator[Event]:
     yield Started(os.getpid(), now_ns(), sensors.boot_id(), wall_ns())
-    if len(request.graphs) > 1:
-        raise UnsupportedModel("this agent runs models of one graph; graphs with a loop between them are not built yet")
-    graph = request.graphs[0]
     options = replace(request.options, profile=request.kind == "PROFILE")
     process.pin(options.cpus)
     module = runtime(request.runtime)
@@ -168,10 +165,9 @@ def _launch(request: WorkerRequest, commands: Commands) -> Iterator[Event]:
     process.forget_peak()
     rss_before = process.resident_bytes()
     process.limit_growth(request.max_rss_bytes)
-    source = _existing(graph)
-    cache = request.cache or source.parent
-    path, compile_ns = timed(lambda: module.compile(graph, cache, options))
-    (session, bound), load_ns = timed(lambda: _load(module, path, graph, options))
+    cache = request.cache or _existing(request.graphs[0]).parent
+    paths, compile_ns = timed(lambda: [_compiled(module, graph, cache, options) for graph in request.graphs])
+    (session, bound), load_ns = timed(lambda: _load(module, paths, request, options))
     feeds = fit(arrays, bound.inputs)
     _write(bound, {name: values[0] for name, values in feeds.columns.items()} | dict(feeds.constants))
     _, first_inference_ns = timed(bound.step)
@@ -196,11 +192,12 @@ def _launch(request: WorkerRequest, commands: Commands) -> Iterator[Event]:
     peak = process.peak_resident_bytes()
     process.check_resident(request.max_rss_bytes)
     inputs, outputs = len(session.inputs), len(session.outputs)
+    states = sum(len(graph.states) for graph in request.graphs)
     session.close()
     del session, bound
     overhead_ns, overhead_reason = None, "only launches that measure latency have one"
     if request.kind == "LATENCY":
-        overhead_ns, overhead_reason = _overhead(module, options, inputs, outputs, len(graph.states))
+        overhead_ns, overhead_reason = _overhead(module, options, inputs, outputs, states)
     yield Finished(
         peak_rss_bytes=peak,
         memory_reason="" if peak is not None else process.MEMORY_REASON,
@@ -209,9 +206,19 @@ def _launch(request: WorkerRequest, commands: Commands) -> Iterator[Event]:
     )
 
 
-def _load(module: Runtime, path: Path, graph: Graph, options: Options) -> tuple[Session, Bound]:
-    session = module.load(path, graph, options)
-    return session, session.bind(graph.shapes, graph.states)
+def _compiled(module: Runtime, graph: Graph, cache: Path, options: Options) -> Path:
+    _existing(graph)
+    return module.compile(graph, cache, options)
+
+
+def _load(
+    module: Runtime, paths: Sequence[Path], request: WorkerRequest, options: Options
+) -> tuple[Session | Pipeline, Bound]:
+    graphs = request.graphs
+    sessions = [module.load(path, graph, options) for path, graph in zip(paths, graphs, strict=True)]
+    if request.loop is None:
+        return sessions[0], sessions[0].bind(graphs[0].shapes, graphs[0].states)
+    return pipeline.assemble(graphs, sessions, request.loop, now_ns)
 
 
 def _latency(request: WorkerRequest, bound: Bound, feeds: Feeds, commands: Commands) -> Iterator[Event]:
@@ -220,6 +227,8 @@ def _latency(request: WorkerRequest, bound: Bound, feeds: Feeds, commands: Comma
     The neighbours are looked at before each batch: what a look costs comes between the same two blocks as the sending.
     """
     frames = frames_of(bound.inputs, feeds.columns)
+    if isinstance(bound, Transcriber):
+        bound.taken()  # the first inference was none of these
     waiting: list[Block] = []
     neighbours = Neighbours()
     sent_ns = state_ns = now_ns()
@@ -228,6 +237,9 @@ def _latency(request: WorkerRequest, bound: Bound, feeds: Feeds, commands: Comma
     with quiet_collector():
         for block in measure(frames, bound.step, request.pace, commands.finish):
             done += len(block.latency_ns)
+            if isinstance(bound, Transcriber):
+                first_token_ns, tokens = bound.taken()
+                block = replace(block, first_token_ns=first_token_ns, tokens=tokens)
             _check_outputs(bound.outputs, done - 1, feeds.frames)
             process.check_resident(request.max_rss_bytes)
             waiting.append(replace(block, marks=("suspend",)) if neighbours.suspended() else block)

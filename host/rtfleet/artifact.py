@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from rtfleet.loop import Loop
 from rtfleet.model import Task
 
 Covers = Literal["whole", "part"]
@@ -92,6 +93,20 @@ class StateFacts:
 
 
 @dataclass(frozen=True)
+class Utterance:
+    """A clip that a recognizer is given whole.
+
+    Attributes:
+        clip: The name of its file, without a folder.
+        transcript: What is said in it; "" where nobody wrote it down.
+    """
+
+    clip: str
+    duration_s: float
+    transcript: str = ""
+
+
+@dataclass(frozen=True)
 class PreparedModel:
     """What the host knows of a model once it was built (a function) or described (a file).
 
@@ -104,10 +119,13 @@ class PreparedModel:
         reference: `.npz` of the original model's outputs on those frames, name -> `[n, *dims]`; None where the
             original is the file itself.
         source_file: The ready file, where the model is one.
+        graph_files: Graph -> ready file, where the model is several graphs with a loop between them.
         shipped: The variants that are the file as it came ("onnx-shipped"); () for a Python model.
         guesses: What was guessed about the model, one sentence each; printed before use.
         synthetic: The frames are seeded data, not audio: the row says "synthetic input".
         keep_float: Patterns of modules whose activations must not be quantized.
+        utterances: The clips, of a model that takes them whole; frame by frame.
+        vocabulary: JSON list of what each token stands for, bytes as Latin-1; None where the model gives no tokens.
     """
 
     name: str
@@ -129,6 +147,11 @@ class PreparedModel:
     guesses: tuple[str, ...] = ()
     synthetic: bool = False
     keep_float: tuple[str, ...] = ()
+    graph_files: dict[str, Path] = field(default_factory=dict)
+    loop: Loop | None = None
+    utterances: tuple[Utterance, ...] = ()
+    vocabulary: File | None = None
+    lookahead_ms: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,7 +162,9 @@ class Artifact:
         feeds: `.npz` in the graph's own dtypes; latency, calibration and parity use the same frames.
         reference: The original model's outputs on those frames; None where the original is the file itself.
         exporters: Package -> version that made it; {} for a shipped file.
+        loop: How several graphs make one model; None: there is one.
         threshold: Score at or above which the model decides "yes"; None: no decision.
+        utterances, vocabulary: As of the prepared model.
     """
 
     id: str
@@ -153,10 +178,13 @@ class Artifact:
     feeds: File
     reference: File | None
     exporters: dict[str, str]
-    loop: Literal["frame"] = "frame"
+    loop: Loop | None = None
     threshold: float | None = None
     note: str = ""
     synthetic: bool = False
+    utterances: tuple[Utterance, ...] = ()
+    vocabulary: File | None = None
+    lookahead_ms: float = 0.0
 
     @property
     def files(self) -> tuple[File, ...]:

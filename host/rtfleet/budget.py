@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from rtfleet import (
     betting,
+    clip_checks,
     compare,
     disturbances,
     launch_checks,
@@ -219,11 +220,16 @@ def _check(budget: Budget, result: CaseResult, artifact: Artifact, measured: Mea
     if artifact.covers == "part" and budget.task != "all":
         text = f"{artifact.part_of}: the budget is for the whole of it"
         return Check(budget.metric, budget.limit, None, "UNJUDGED", text, budget.where)
+    if metric.judging == "clip":
+        return clip_checks.judge(budget, artifact, measured)
     if metric.judging in ("percentile", "share"):
+        if artifact.utterances:
+            text = "clips differ in length, so there is no percentile across them: end_of_speech_ms judges each clip"
+            return Check(budget.metric, budget.limit, None, "UNJUDGED", text, budget.where)
         return percentile_check.judge(budget, measured)
     if metric.judging == "worst":
         return launch_checks.worst_launch(budget, measured)
-    return launch_checks.exact(budget, artifact, measured.launches)
+    return launch_checks.exact(budget, result, artifact, measured.launches)
 
 
 # ---- a run ---------------------------------------------------------------------------------------------------------

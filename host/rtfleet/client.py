@@ -14,6 +14,7 @@ import numpy as np
 from rtfleet import launch_log as log
 from rtfleet.artifact import File, Graph, Tensor
 from rtfleet.errors import DeviceError, LeaseHeld
+from rtfleet.loop import Chain, Loop
 from rtfleet.records import (
     BusyProcess,
     CoreFacts,
@@ -64,6 +65,7 @@ class LaunchOrder:
     min_duration_ns: int
     block_frames: int
     timeout_s: float
+    loop: Loop | None = None
     optimize: bool = True
     warmup_frames: int = 50
     warmup_ns: int = 500_000_000
@@ -317,6 +319,18 @@ def _graph(graph: Graph) -> pb.Graph:
     )
 
 
+def _loop(loop: Loop | None) -> dict[str, Any]:
+    """The field of the request's loop and its message."""
+    if loop is None:
+        return {"frame": pb.FrameLoop()}
+    if isinstance(loop, Chain):
+        return {"chain": pb.ChainLoop(edges=[pb.Edge(**vars(edge)) for edge in loop.edges])}
+    carried = [pb.Carried(source=one.source, input=one.input) for one in loop.carried]
+    caches = [pb.Cache(input=one.input, output=one.output, dims=one.shape, fixed=one.fixed) for one in loop.caches]
+    plain = {name: value for name, value in vars(loop).items() if name not in ("carried", "caches")}
+    return {"seq2seq": pb.Seq2SeqLoop(carried=carried, caches=caches, **plain)}
+
+
 def _launch_request(order: LaunchOrder, lease_id: str) -> pb.LaunchRequest:
     return pb.LaunchRequest(
         lease_id=lease_id,
@@ -325,7 +339,7 @@ def _launch_request(order: LaunchOrder, lease_id: str) -> pb.LaunchRequest:
         runtime=order.runtime,
         graphs=list(map(_graph, order.graphs)),
         feeds_sha256=order.feeds_sha256,
-        frame=pb.FrameLoop(),
+        **_loop(order.loop),
         options=pb.Options(
             accelerator=order.options.accelerator,
             threads=order.options.threads,
@@ -405,6 +419,8 @@ def _event(message: pb.Event) -> log.LaunchEvent | None:
             marks=tuple(body.marks),
             busy=tuple(map(_busy, body.busy)),
             others_core_share=_optional(body, "others_core_share"),
+            first_token_ns=_nanoseconds(body.first_token_ns),
+            tokens=_nanoseconds(body.tokens),
         )
     if kind == "device_state":
         return log.Conditions("after" if body.after else "during" if body.during else "before", _device_state(body))

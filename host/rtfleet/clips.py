@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rtfleet import feeds
-from rtfleet.artifact import File
+from rtfleet import feeds, transcripts
+from rtfleet.artifact import File, Utterance
 from rtfleet.errors import UsageError
 from rtfleet.feeds import STREAM_STARTS, load, to_feeds
 from rtfleet.guess import audio_samples
+from rtfleet.loop import LENGTH, Seq2Seq
 from rtfleet.model import Array, Input, SpeechModel
+from rtfleet.models import ZOO
 from rtfleet.suite import ModelEntry
 from rtfleet.users_code import blame
 
@@ -46,10 +48,13 @@ class Frames:
         arrays: Per input that changes an array `[n, *dims]`, per constant one of the input's own rank, and int64
             `@stream_starts`, the frame at which each clip begins.
         synthetic: Seeded numbers of a plausible range, not audio: the row says "synthetic input".
+        utterances: The clips, of a model that takes them whole: then each is a frame, and `@length` says how much of
+            it counts along the last axis.
     """
 
     arrays: dict[str, Array]
     synthetic: bool
+    utterances: tuple[Utterance, ...] = ()
 
 
 def find(entry: ModelEntry) -> list[Path]:
@@ -59,7 +64,8 @@ def find(entry: ModelEntry) -> list[Path]:
         UsageError: a pattern that no file matches.
     """
     if not entry.clips:
-        return sorted(SHIPPED.glob("*.wav"))
+        own = ZOO[entry.source].clips if entry.source in ZOO else ""
+        return sorted(path for path in (SHIPPED / own).iterdir() if _is_audio(path))
     found: list[Path] = []
     for pattern in entry.clips:
         matches = [Path(name) for name in sorted(glob.glob(str(_below(entry.folder, pattern)), recursive=True))]
@@ -126,6 +132,8 @@ def frames_of(model: SpeechModel, clips: Sequence[Path]) -> Frames:
                 f"input '{name}' has the dims {list(item.dims)}: more than {MOST_ELEMENTS:,} numbers a frame",
                 f"say its shape: --input {name}=1x16000",
             )
+    if isinstance(model.loop, Seq2Seq):
+        return _whole(model, varying, constants, clips)
     hop = model.hop_samples
     raw = all(_takes_audio(item, hop) for item in varying.values())
     if not varying or (model.frames is None and not raw):
@@ -151,6 +159,35 @@ def frames_of(model: SpeechModel, clips: Sequence[Path]) -> Frames:
         raise UsageError("there are no clips to make frames of")
     arrays = {name: np.concatenate(parts)[:count] for name, parts in columns.items()}
     return Frames({**arrays, **constants, STREAM_STARTS: np.array(starts, np.int64)}, False)
+
+
+def _whole(
+    model: SpeechModel, varying: Mapping[str, Input], constants: Mapping[str, Array], clips: Sequence[Path]
+) -> Frames:
+    """A frame a clip, all as long as the longest; what is behind a clip's end is 0 and does not count."""
+    made: list[Mapping[str, Array]] = []
+    utterances: list[Utterance] = []
+    heard_s = 0.0
+    for path in clips:
+        audio = read(path, model.sample_rate_hz)
+        duration_s = len(audio) / model.sample_rate_hz
+        heard_s += duration_s
+        if heard_s > LONGEST_S and made:
+            break
+        made.append(model.frames(audio) if model.frames else {name: audio[None] for name in varying})
+        utterances.append(Utterance(path.name, duration_s, transcripts.beside(path)))
+    if not made:
+        raise UsageError("there are no clips to make frames of")
+    lengths = [min(values.shape[-1] for values in one.values()) for one in made]
+    arrays: dict[str, Array] = {}
+    for name, item in varying.items():
+        padded = np.zeros((len(made), *made[0][name].shape[:-1], max(lengths)), item.dtype)
+        for index, one in enumerate(made):
+            padded[index, ..., : lengths[index]] = one[name][..., : lengths[index]]
+        arrays[name] = padded
+    counted = np.array(lengths, np.int64)[:, None]
+    starts = np.arange(len(made), dtype=np.int64)
+    return Frames({**arrays, **constants, LENGTH: counted, STREAM_STARTS: starts}, False, tuple(utterances))
 
 
 def save(frames: Frames | Mapping[str, Array], path: Path) -> File:

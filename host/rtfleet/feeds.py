@@ -11,6 +11,7 @@ import numpy as np
 
 from rtfleet.artifact import File, Tensor, file_of
 from rtfleet.errors import UsageError
+from rtfleet.loop import LENGTH
 from rtfleet.model import Array
 
 STREAM_STARTS = "@stream_starts"
@@ -60,13 +61,12 @@ def to_feeds(frames_path: Path, tensors: tuple[Tensor, ...], out: Path) -> File:
     feeds: dict[str, Array] = {}
     for tensor in tensors:
         if tensor.name not in frames:
-            there = ", ".join(name for name in frames if name != STREAM_STARTS)
+            there = ", ".join(name for name in frames if not name.startswith("@"))
             raise UsageError(f"there are no frames for input '{tensor.name}'; there are some for {there or 'nothing'}")
         values = frames[tensor.name]
         _check_dims(values, tensor)
         feeds[tensor.name] = _quantized(values, tensor) if tensor.scale is not None else _cast(values, tensor)
-    if STREAM_STARTS in frames:
-        feeds[STREAM_STARTS] = frames[STREAM_STARTS]
+    feeds |= {name: frames[name] for name in (STREAM_STARTS, LENGTH) if name in frames}
     return save(feeds, out)
 
 

@@ -24,8 +24,34 @@ class Percentiles:
 
 
 @dataclass(frozen=True)
+class ClipTimes:
+    """What one whole clip took a recognizer: medians over its repeats in all launches.
+
+    Attributes:
+        end_of_speech_ns: From the clip handed in to its final text.
+        per_token_ns: From one token to the next, after the first.
+        tokens: Of the clip, the one that ended it included.
+    """
+
+    clip: str
+    duration_s: float
+    repeats: int
+    end_of_speech_ns: float
+    first_token_ns: float | None
+    per_token_ns: float | None
+    tokens: int | None
+
+    @property
+    def rtf(self) -> float:
+        """Processing time / audio time."""
+        return self.end_of_speech_ns / 1e9 / self.duration_s
+
+
+@dataclass(frozen=True)
 class Summary:
     """What is shown of a case. None where the scenario has no such figure.
+
+    Of a recognizer of whole clips, frames differ in length: its percentiles and its RTF are the slowest clip's.
 
     Attributes:
         duty_cycle: Fraction of a paced stream's time spent computing: mean latency / hop.
@@ -34,6 +60,7 @@ class Summary:
         retention: Of a sustained run, the worst launch's: p50 of its last window / of its first.
         heated_c: Of a sustained run, its hottest launch's: the hottest sensor before it, and the most until its end.
         curve_p50_ns: Of a sustained run: p50 window by window, the mean of the launches.
+        clips: Of a recognizer of whole clips.
     """
 
     launches: int
@@ -52,6 +79,7 @@ class Summary:
     retention: float | None = None
     heated_c: tuple[float, float] | None = None
     curve_p50_ns: tuple[float, ...] = ()
+    clips: tuple[ClipTimes, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rtfleet.judged import Check, Verdict
 from rtfleet.metrics import find
 from rtfleet.percentile_check import Measured, launch_confidence
 from rtfleet.profile import Budget
-from rtfleet.records import Launch
+from rtfleet.records import CaseResult, Launch, Recognition
 
 # Value of a launch in the metric's unit; None where it is not known.
 _OF_LAUNCH: Mapping[str, Callable[[Launch], float | None]] = {
@@ -75,12 +75,11 @@ def worst_launch(budget: Budget, measured: Measured) -> Check:
     return check("PASS", f"the worst of {len(known)} launches{despite}")
 
 
-def exact(budget: Budget, artifact: Artifact, launches: Sequence[Launch]) -> Check:
-    """Size and accelerated share: exact, so a limit is kept or broken."""
+def exact(budget: Budget, result: CaseResult, artifact: Artifact, launches: Sequence[Launch]) -> Check:
+    """Size, word errors and accelerated share: exact, so a limit is kept or broken."""
     metric = find(budget.metric)
-    if metric.judging == "later":
-        text = "no end of speech was measured: that takes a whole recognizer, not one graph of it"
-        return Check(budget.metric, budget.limit, None, "UNJUDGED", text, budget.where)
+    if metric.of == "word_error_rate":
+        return _word_errors(budget, result.recognition)
     if metric.of == "size":
         value = artifact.size_bytes / 1e6
         verdict: Verdict = "PASS" if value <= budget.limit else "FAIL"
@@ -92,6 +91,15 @@ def exact(budget: Budget, artifact: Artifact, launches: Sequence[Launch]) -> Che
         return _open(budget, f"the accelerated share is unknown: {notes}")
     verdict = "PASS" if min(shares) >= budget.limit else "FAIL"
     return Check(budget.metric, budget.limit, min(shares), verdict, f"ran on {placed[0].ran}", budget.where)
+
+
+def _word_errors(budget: Budget, recognition: Recognition | None) -> Check:
+    if recognition is None or (rate := recognition.word_error_rate) is None:
+        text = "no words were compared: that takes a recognizer, and a transcript (.txt) beside a clip"
+        return Check(budget.metric, budget.limit, None, "UNJUDGED", text, budget.where)
+    verdict: Verdict = "PASS" if rate <= budget.limit else "FAIL"
+    reason = f"{recognition.wrong_words} of {recognition.words} words wrong"
+    return Check(budget.metric, budget.limit, rate, verdict, reason, budget.where)
 
 
 def _open(budget: Budget, reason: str) -> Check:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias, TypeVar
 
@@ -47,9 +47,16 @@ class Loaded:
     memory_reason: str
 
 
+def _no_frames() -> Nanoseconds:
+    return np.zeros(0, np.int64)
+
+
 @dataclass(frozen=True, eq=False)
 class Frames:
-    """One block's frames: int64 nanoseconds; `lateness_ns` is empty in a burst."""
+    """One block's frames: int64 nanoseconds; `lateness_ns` is empty in a burst.
+
+    `first_token_ns` and `tokens` are of a model that gives tokens, else empty.
+    """
 
     phase: Phase
     probe_before_ns: int
@@ -61,6 +68,8 @@ class Frames:
     marks: tuple[str, ...] = ()
     busy: tuple[BusyProcess, ...] = ()
     others_core_share: float | None = None
+    first_token_ns: Nanoseconds = field(default_factory=_no_frames)
+    tokens: Nanoseconds = field(default_factory=_no_frames)
 
 
 @dataclass(frozen=True)
@@ -189,6 +198,8 @@ def launch_of(
         latency_ns=_column(frames, main, "latency_ns"),
         lateness_ns=_column(frames, main, "lateness_ns"),
         burst_latency_ns=_column(frames, "BURST", "latency_ns") if paced else np.zeros(0, np.int64),
+        first_token_ns=_column(frames, main, "first_token_ns"),
+        tokens=_column(frames, main, "tokens"),
         blocks=_blocks(frames),
         overhead_ns=finished.overhead_ns if finished else None,
         rss_before_load_bytes=loaded.rss_before_load_bytes if loaded else None,

@@ -55,7 +55,7 @@ class Campaign:
     def owes_parity(self, joined: Joined) -> bool:
         """Not a second time in a resumed run, and not for what is only compared with."""
         result = self.order.evidence.results.get(joined.case.id)
-        known = result is not None and result.parity_device is not None
+        known = result is not None and (result.parity_device or result.recognition) is not None
         return not known and not joined.case.model.startswith(BASELINE)
 
 
@@ -169,7 +169,10 @@ def _progress(case: Case, frames: launch_log.Frames, current: Launch, target_fra
 
 
 async def parity(campaign: Campaign, here: Station, joined: Joined) -> None:
-    """Outputs on the device, and on the host with the runtime's optimizer off, against the original model's."""
+    """Outputs on the device, and on the host with the runtime's optimizer off, against the original model's.
+
+    Of a model that gives tokens: what it recognized, against the clips' transcripts.
+    """
     case, artifact, settings = joined.case, joined.artifact, campaign.order.suite.settings.run
     host = next((other for other in campaign.stations if other.facts.is_host), here)
     campaign.tell(events.Progress(case.device, case.id, "parity", 0, 0, None, None))
@@ -178,6 +181,13 @@ async def parity(campaign: Campaign, here: Station, joined: Joined) -> None:
         await push(campaign, host, artifact)
         on_host = await validation.outputs_of(host.client, case, artifact, settings, optimize=False)
     reference = None if isinstance(on_host, CaseError) else on_host
+    if artifact.vocabulary is not None:
+        heard = validation.recognized(artifact, on_device, reference)
+        if isinstance(heard, CaseError):
+            campaign.journal.case_error(case.id, heard)
+        else:
+            campaign.journal.recognition(case.id, heard)
+        return
     if reference and artifact.reference:
         found = validation.against_original(artifact, reference)
         if not isinstance(found, CaseError):

@@ -10,8 +10,8 @@ from typing import Literal, TypeAlias
 from rtfleet.errors import UsageError
 
 # percentile: a claim about the share of frames over a limit. share: the limit is that share itself.
-# worst: the worst launch counts. exact: no statistics. later: known, but nothing measures it yet.
-Judging: TypeAlias = Literal["percentile", "share", "worst", "exact", "later"]
+# worst: the worst launch counts. exact: no statistics. clip: the slowest clip's median counts.
+Judging: TypeAlias = Literal["percentile", "share", "worst", "exact", "clip"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def _all() -> tuple[Metric, ...]:
         Metric("parity_snr_db", "parity_snr", "exact", floor=True),
         Metric("parity_agreement", "parity_agreement", "exact", floor=True),
         Metric("accelerated_share", "accelerated_share", "exact", floor=True),
-        Metric("end_of_speech_ms", "end_of_speech", "later"),
+        Metric("word_error_rate", "word_error_rate", "exact"),
+        Metric("end_of_speech_ms", "end_of_speech", "clip"),
+        Metric("first_token_ms", "first_token", "clip"),
     )
 
 

@@ -33,7 +33,7 @@ def calm(launch: Launch, disturbed: Sequence[int], factor: float) -> Launch:
     phase = "PACED" if launch.lateness_ns.size else "BURST"
     latency_ns, lateness_ns = launch.latency_ns.copy(), launch.lateness_ns.copy()
     for at, block in enumerate(launch.blocks):
-        if block.phase == phase and (not disturbed or at in disturbed):
+        if block.phase == phase and block.frames and (not disturbed or at in disturbed):
             frames = slice(block.first_frame, block.first_frame + block.frames)
             typical_ns = np.minimum(latency_ns[frames], np.median(latency_ns[frames]))
             latency_ns[frames] = (typical_ns / factor).astype(np.int64)

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from rtfleet.loop import Loop
+
 Task: TypeAlias = Literal["wake-word", "vad", "asr", "speaker"]
 TASKS: tuple[Task, ...] = ("wake-word", "vad", "asr", "speaker")
 
@@ -69,7 +71,8 @@ class SpeechModel:
 
     Attributes:
         task: What it is for; picks the budgets that it owes.
-        source: A `torch.nn.Module` in eval mode, a SavedModel folder, or a model file (path).
+        source: A `torch.nn.Module` in eval mode, a SavedModel folder, or a model file (path). With a `loop`: name of
+            each graph -> its file, in the order in which they run.
         inputs: Name to `Input`, states excluded.
         outputs: Names of the outputs, states excluded. The first is the score that decisions are made on.
         states: Streaming states, in the order in which `forward` takes them after the inputs.
@@ -82,6 +85,9 @@ class SpeechModel:
         covers: "part" for a head without its front end: measured, never judged by a task's budget.
         keep_float: Regular expressions on module scopes or node names whose activations must not be quantized
             (a spectral front end; quantizing it ruins a wake word).
+        loop: How several graphs make one model; None: there is one, run once a frame.
+        vocabulary: Of a model that gives tokens: the piece of text of each id, as bytes; U+2581 is a space.
+        lookahead_ms: Audio after a frame's own that a streaming model waits for before it answers, in milliseconds.
         note: One sentence that the report shows with every number of this model.
     """
 
@@ -97,6 +103,9 @@ class SpeechModel:
     priming_s: float = 0.0
     covers: Literal["whole", "part"] = "whole"
     keep_float: Sequence[str] = field(default=())
+    loop: Loop | None = None
+    vocabulary: Sequence[bytes] = ()
+    lookahead_ms: float = 0.0
     note: str = ""
 
     @property

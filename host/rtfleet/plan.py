@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from rtfleet import budget, cores, power, source
+from rtfleet import budget, clip_checks, cores, power, source
 from rtfleet.artifact import Artifact
 from rtfleet.client import LaunchOrder
 from rtfleet.fleet import Device
@@ -179,7 +179,14 @@ def order_of(
     paced = case.scenario == "paced"
     hop_ns = artifact.hop_ns if paced and artifact.hop_ns else 0
     min_frames = budget.target_frames(settings, hop_ns or None)
+    warmup_frames, block_frames = WARMUP_FRAMES, _block_frames(hop_ns)
     estimate_s = launch_estimate_s(hop_ns, min_frames, settings.min_duration_s)
+    if clips := len(artifact.utterances):
+        # A frame is a whole clip: a block is one pass over them, so that each has all of them.
+        min_frames = settings.frames or clip_checks.REPEATS * clips
+        warmup_frames, block_frames = clip_checks.WARMUP_REPEATS * clips, clips
+        heard_s = sum(one.duration_s for one in artifact.utterances)
+        estimate_s = max(estimate_s, heard_s * (min_frames + warmup_frames) / clips)  # if it is as slow as speech
     return LaunchOrder(
         launch_id=secrets.token_hex(8),
         kind=kind,
@@ -190,10 +197,11 @@ def order_of(
         hop_ns=hop_ns if kind == "LATENCY" else 0,
         min_frames=min_frames,
         min_duration_ns=round(settings.min_duration_s * NS),
-        block_frames=_block_frames(hop_ns),
+        block_frames=block_frames,
         timeout_s=settings.timeout_s if settings.timeout_s is not None else 3 * estimate_s + 60,
+        loop=artifact.loop,
         optimize=optimize,
-        warmup_frames=WARMUP_FRAMES,
+        warmup_frames=warmup_frames,
         warmup_ns=round(WARMUP_S * NS),
     )
 

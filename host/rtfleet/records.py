@@ -254,6 +254,8 @@ class Launch:
         latency_ns: int64 [n] of the scenario's own frames (PACED blocks when paced, BURST blocks in a burst).
         lateness_ns: int64 [n] when paced, else empty. Response is lateness + latency.
         burst_latency_ns: int64 of the one burst phase that ends a paced launch; empty in a burst.
+        first_token_ns: int64 [n] of a model that gives tokens: from a clip handed in to its first token; else empty.
+        tokens: int64 [n], how many each clip has; else empty.
         overhead_ns: p50 of the same loop around a one-op model with as many inputs and outputs.
         preflight: None where none was made (a launch that an earlier host began).
         device_during: Between blocks, every ten seconds or so: only what can be read.
@@ -277,6 +279,8 @@ class Launch:
     latency_ns: Nanoseconds = field(default_factory=_no_frames)
     lateness_ns: Nanoseconds = field(default_factory=_no_frames)
     burst_latency_ns: Nanoseconds = field(default_factory=_no_frames)
+    first_token_ns: Nanoseconds = field(default_factory=_no_frames)
+    tokens: npt.NDArray[np.int64] = field(default_factory=_no_frames)
     blocks: tuple[Block, ...] = ()
     overhead_ns: int | None = None
     rss_before_load_bytes: int | None = None
@@ -323,6 +327,29 @@ class ParityResult:
 
 
 @dataclass(frozen=True)
+class Recognition:
+    """What a recognizer on a device made of its clips.
+
+    Attributes:
+        texts: Clip by clip, in the order of `Artifact.utterances`.
+        wrong_words: Substitutions, deletions and insertions, of all clips with a transcript.
+        words: In these transcripts; 0 where nobody wrote one.
+        as_on_host: Clips with the very same tokens as on the host with the runtime's optimizer off; None where the
+            host gave none.
+    """
+
+    texts: tuple[str, ...]
+    wrong_words: int
+    words: int
+    as_on_host: int | None = None
+
+    @property
+    def word_error_rate(self) -> float | None:
+        """Wrong words / words; None without a transcript."""
+        return self.wrong_words / self.words if self.words else None
+
+
+@dataclass(frozen=True)
 class CaseResult:
     """All facts of one case.
 
@@ -330,6 +357,7 @@ class CaseResult:
         artifact: None where there is no file: the export failed, or the model could not be fetched.
         budgets: What the case owes: its profile's, replaced by the suite's and the command line's.
         parity_host: Of the same artifact on the local agent; `parity_device` on the device itself.
+        recognition: Of a model that gives tokens, in the place of parity.
     """
 
     case: Case
@@ -338,6 +366,7 @@ class CaseResult:
     launches: tuple[Launch, ...] = ()
     parity_host: ParityResult | None = None
     parity_device: ParityResult | None = None
+    recognition: Recognition | None = None
     error: CaseError | None = None
 
 

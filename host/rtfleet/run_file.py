@@ -27,7 +27,17 @@ import numpy as np
 from rtfleet import run_json, toml_file
 from rtfleet.errors import RtfleetError, UsageError
 from rtfleet.judged import JudgedRun
-from rtfleet.records import CaseError, CaseResult, DeviceFacts, Json, Launch, ParityResult, Run, RunSettings
+from rtfleet.records import (
+    CaseError,
+    CaseResult,
+    DeviceFacts,
+    Json,
+    Launch,
+    ParityResult,
+    Recognition,
+    Run,
+    RunSettings,
+)
 
 JOURNAL = "journal.jsonl"
 DOCUMENT = "run.json"
@@ -125,6 +135,10 @@ class Journal:
     def parity(self, case_id: str, where: Literal["host", "device"], result: ParityResult) -> None:
         """How far the outputs are from the original's."""
         self._append("parity", case_id=case_id, where=where, result=run_json.plain(result))
+
+    def recognition(self, case_id: str, result: Recognition) -> None:
+        """What a recognizer made of its clips."""
+        self._append("recognition", case_id=case_id, result=run_json.plain(result))
 
     def case_error(self, case_id: str, error: CaseError) -> None:
         """Why a case that had begun gives no (further) result."""
@@ -250,7 +264,12 @@ def _take(line: Json, folder: Path, devices: dict[str, DeviceFacts], cases: dict
                 if result.artifact is None and earlier.artifact is not None:
                     # It could not be made again; its launches are still those of the file that they had.
                     result = replace(earlier, error=result.error)
-                known.result = replace(result, parity_host=earlier.parity_host, parity_device=earlier.parity_device)
+                known.result = replace(
+                    result,
+                    parity_host=earlier.parity_host,
+                    parity_device=earlier.parity_device,
+                    recognition=earlier.recognition,
+                )
             else:
                 cases[result.case.id] = _Gathered(result)
         case "launch":
@@ -264,6 +283,9 @@ def _take(line: Json, folder: Path, devices: dict[str, DeviceFacts], cases: dict
                 gathered.result = replace(gathered.result, parity_host=parity)
             else:
                 gathered.result = replace(gathered.result, parity_device=parity)
+        case "recognition":
+            gathered = cases[line["case_id"]]
+            gathered.result = replace(gathered.result, recognition=run_json.record(line["result"], Recognition))
         case "case_error":
             gathered = cases[line["case_id"]]
             gathered.result = replace(gathered.result, error=run_json.record(line["error"], CaseError))
@@ -358,7 +380,7 @@ def _read_columns(folder: Path, stored: Mapping[str, str]) -> run_json.Columns:
         raise UsageError(f"{name} was changed: its sha256 is not {stored['sha256']}")
     try:
         with np.load(io.BytesIO(packed), allow_pickle=False) as columns:
-            return {name: columns[name] for name in run_json.COLUMNS}
+            return {name: columns[name] for name in run_json.COLUMNS if name in columns.files}
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{name}: {error}") from None
 

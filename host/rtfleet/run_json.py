@@ -16,6 +16,7 @@ import numpy as np
 from rtfleet.artifact import Artifact, File
 from rtfleet.errors import UsageError
 from rtfleet.judged import JudgedCase, JudgedRun
+from rtfleet.loop import Chain, Loop, Seq2Seq
 from rtfleet.profile import Budget
 from rtfleet.records import (
     Case,
@@ -27,6 +28,7 @@ from rtfleet.records import (
     Nanoseconds,
     Options,
     ParityResult,
+    Recognition,
     Run,
     RunSettings,
 )
@@ -37,12 +39,13 @@ if TYPE_CHECKING:
 # History of the format of journal.jsonl and run.json:
 # 1 - first.
 # 2 - launches have their preflight and the device's state while they ran, a run its comparisons with a baseline.
-FORMAT_VERSION = 2
+# 3 - an artifact's loop is its parameters (null: one graph), launches have columns of tokens, cases a recognition.
+FORMAT_VERSION = 3
 
 # A launch with more frames than this has its columns in a file of their own.
 INLINE_FRAMES = 10_000
 
-COLUMNS = ("warmup_latency_ns", "latency_ns", "lateness_ns", "burst_latency_ns")
+COLUMNS = ("warmup_latency_ns", "latency_ns", "lateness_ns", "burst_latency_ns", "first_token_ns", "tokens")
 
 Columns = Mapping[str, Nanoseconds]
 T = TypeVar("T")
@@ -119,6 +122,7 @@ def _converter() -> JsonConverter:
     from cattrs.preconf.json import make_converter
 
     converter = make_converter(forbid_extra_keys=True)
+    converter.register_structure_hook_func(lambda kind: kind == (Loop | None), _loop)
     converter.register_structure_hook(float, lambda value, _: math.nan if value is None else float(value))
     left_out: dict[Any, tuple[str, ...]] = {File: ("location",), Launch: COLUMNS}
     for kind, names in left_out.items():
@@ -128,6 +132,13 @@ def _converter() -> JsonConverter:
             kind, make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **omitted)
         )
     return converter
+
+
+def _loop(value: Json, _: Any) -> Loop | None:
+    if value is None or value == "frame":  # as it was written before version 3
+        return None
+    kind: type[Chain] | type[Seq2Seq] = Chain if "edges" in value else Seq2Seq
+    return _converter().structure(value, kind)
 
 
 def _finite(value: Json) -> Json:
@@ -181,6 +192,7 @@ def _case(judged: JudgedCase, stored: Callable[[str], Json]) -> dict[str, Json]:
             "host": plain(result.parity_host) if result.parity_host else None,
             "device": plain(result.parity_device) if result.parity_device else None,
         },
+        "recognition": plain(result.recognition) if result.recognition else None,
         "budgets": plain(list(result.budgets)),
         "launches": [_launch(launch, stored(launch.launch_id)) for launch in result.launches],
         "summary": plain(judged.summary) if judged.summary else None,
@@ -231,13 +243,16 @@ def _result(document: Mapping[str, Json], columns_of: Callable[[Json], Columns])
         launches=tuple(_launch_of(launch, columns_of) for launch in document["launches"]),
         parity_host=record(parity["host"], ParityResult) if parity["host"] else None,
         parity_device=record(parity["device"], ParityResult) if parity["device"] else None,
+        recognition=record(told, Recognition) if (told := document.get("recognition")) else None,
         error=record(document["error"], CaseError) if document["error"] else None,
     )
 
 
 def _launch_of(document: dict[str, Json], columns_of: Callable[[Json], Columns]) -> Launch:
     inline = isinstance(document["latency_ns"], list)
-    columns = {name: document[name] for name in COLUMNS} if inline else columns_of(document["latency_ns"])
+    columns = (
+        {name: document[name] for name in COLUMNS if name in document} if inline else columns_of(document["latency_ns"])
+    )
     return with_columns(record(_without(document, *COLUMNS), Launch), columns)
 
 
@@ -249,11 +264,13 @@ def with_columns(launch: Launch, columns: Mapping[str, Json]) -> Launch:
         latency_ns=_integers(columns, "latency_ns"),
         lateness_ns=_integers(columns, "lateness_ns"),
         burst_latency_ns=_integers(columns, "burst_latency_ns"),
+        first_token_ns=_integers(columns, "first_token_ns", needed=False),
+        tokens=_integers(columns, "tokens", needed=False),
     )
 
 
-def _integers(columns: Mapping[str, Json], name: str) -> Nanoseconds:
-    array = np.asarray(columns[name])
+def _integers(columns: Mapping[str, Json], name: str, *, needed: bool = True) -> Nanoseconds:
+    array = np.asarray(columns[name] if needed else columns.get(name, ()))
     if array.ndim != 1 or (array.size and array.dtype.kind != "i"):
         raise ValueError(f"{name}: expected integers in one dimension")
     return array.astype(np.int64)

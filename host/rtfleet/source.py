@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,6 +14,7 @@ from typing import Literal, TypeAlias
 from rtfleet.errors import UsageError
 from rtfleet.guess import audio_samples
 from rtfleet.guess import describe as from_file
+from rtfleet.loop import Seq2Seq
 from rtfleet.model import TASKS, SpeechModel
 from rtfleet.models import ZOO
 from rtfleet.suite import ModelEntry
@@ -148,10 +150,32 @@ def checked(model: object, said: str, folder: Path) -> SpeechModel:
         wrong = wrong or f"'{twice}' is named twice"
     if wrong:
         raise UsageError(f"{said}: {wrong}")
-    path = Path(model.source) if isinstance(model.source, (str, Path)) else None
-    if path is not None and not (folder / path).exists():
-        raise UsageError(f"{said}: its source {path} is not there", "relative paths start at the suite's folder")
+    if (model.loop is not None) != isinstance(model.source, Mapping):
+        raise UsageError(f"{said}: a source of several graphs and a loop go together", "give both, or neither")
+    files = model.source.values() if isinstance(model.source, Mapping) else [model.source]
+    for path in files:
+        if isinstance(path, (str, Path)) and not (folder / path).exists():
+            raise UsageError(f"{said}: its source {path} is not there", "relative paths start at the suite's folder")
+    if isinstance(model.source, Mapping):
+        _check_graphs(model, said)
     return model
+
+
+def _check_graphs(model: SpeechModel, said: str) -> None:
+    """Raises UsageError: files of several formats or of none, or a loop of other graphs."""
+    formats = {format_of(Path(path)) for path in model.source.values()}
+    if len(formats) != 1 or None in formats:
+        raise UsageError(f"{said}: its graphs must be files of one format, {', '.join(FORMATS)}")
+    assert model.loop is not None
+    loop = model.loop
+    if isinstance(loop, Seq2Seq):
+        named = [loop.encoder, loop.decoder]
+    else:
+        named = [name for edge in loop.edges for name in (edge.source, edge.target)]
+    if unknown := next((name for name in named if name not in model.source), ""):
+        raise UsageError(f"{said}: its loop names a graph '{unknown}'; the source has {', '.join(model.source)}")
+    if unused := next((name for name in model.source if name not in named), ""):
+        raise UsageError(f"{said}: its loop does nothing with the graph '{unused}'")
 
 
 # ---- what was named ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rtfleet import clip_times
 from rtfleet.judged import Percentiles, Summary
 from rtfleet.records import CaseResult, Launch, Nanoseconds
 
@@ -70,9 +71,16 @@ def summarize(result: CaseResult) -> Summary | None:
     launches = good_launches(result)
     if not launches:
         return None
+    utterances = result.artifact.utterances if result.artifact else ()
+    clips = clip_times.times(launches, utterances)
     hop, paced = hop_ns(result), result.case.scenario == "paced"
-    latency_ns = pooled(launch.latency_ns for launch in launches)
-    response_ns = pooled(launch.response_ns for launch in launches)
+    slowest = max(clips, key=lambda one: one.end_of_speech_ns, default=None)
+    shown = launches
+    if slowest is not None:
+        index = [utterance.clip for utterance in utterances].index(slowest.clip)
+        shown = tuple(clip_times.of_clip(launch, index, len(utterances)) for launch in launches)
+    latency_ns = pooled(launch.latency_ns for launch in shown)
+    response_ns = pooled(launch.response_ns for launch in shown)
     latency = percentiles(latency_ns)
     memory = [
         launch.peak_rss_bytes - launch.rss_before_load_bytes
@@ -82,10 +90,10 @@ def summarize(result: CaseResult) -> Summary | None:
     overhead = [launch.overhead_ns for launch in launches if launch.overhead_ns is not None]
     return Summary(
         launches=len(launches),
-        frames=latency_ns.size,
+        frames=sum(launch.latency_ns.size for launch in launches),
         latency=latency,
         response=percentiles(response_ns),
-        rtf_p50=latency.p50_ns / hop if hop else None,
+        rtf_p50=latency.p50_ns / hop if hop else slowest.rtf if slowest else None,
         rtf_p99=latency.p99_ns / hop if hop else None,
         deadline_misses=int(np.count_nonzero(response_ns > hop)) if hop and paced else None,
         duty_cycle=float(latency_ns.mean()) / hop if hop and paced else None,
@@ -94,6 +102,7 @@ def summarize(result: CaseResult) -> Summary | None:
         first_inference_ns=worst(launch.first_inference_ns for launch in launches),
         peak_memory_bytes=worst(memory),
         overhead_ns=int(np.median(overhead)) if overhead else None,
+        clips=clips,
     )
 
 

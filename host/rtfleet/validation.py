@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rtfleet import feeds, launch_log, parity, plan
+from rtfleet import feeds, launch_log, parity, plan, transcripts
 from rtfleet.artifact import Artifact
 from rtfleet.client import AgentClient
 from rtfleet.model import Array
-from rtfleet.records import Case, CaseError, ParityResult, RunSettings
+from rtfleet.records import Case, CaseError, ParityResult, Recognition, RunSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +49,24 @@ def against_original(
     except ValueError as error:
         return CaseError("BAD_OUTPUT", f"parity: {error}", launch_log.HINTS["BAD_OUTPUT"])
     return CaseError("BAD_OUTPUT", "parity: the file gave no outputs on the host to compare with")
+
+
+def recognized(artifact: Artifact, found: Outputs | CaseError, on_host: Outputs | None) -> Recognition | CaseError:
+    """The text of every clip, its word errors, and how many clips gave the very same tokens on the host."""
+    if isinstance(found, CaseError):
+        return found
+    assert artifact.vocabulary is not None and artifact.vocabulary.location is not None
+    tokens = found.columns.get("tokens")
+    if tokens is None or len(tokens) != len(artifact.utterances):
+        there = "none" if tokens is None else f"{len(tokens)}"
+        return CaseError("BAD_OUTPUT", f"{len(artifact.utterances)} clips were given, tokens came back of {there}")
+    pieces = transcripts.read_vocabulary(artifact.vocabulary.location)
+    texts = tuple(transcripts.text_of(ids, pieces) for ids in tokens)
+    errors = transcripts.errors_of([one.transcript for one in artifact.utterances], texts)
+    same = None
+    if on_host is not None and on_host.columns["tokens"].shape == tokens.shape:
+        same = int((on_host.columns["tokens"] == tokens).all(axis=1).sum())
+    return Recognition(texts, errors.wrong, errors.words, same)
 
 
 def _compare(artifact: Artifact, reference: Mapping[str, Array], found: Outputs, against: str) -> ParityResult:

@@ -335,8 +335,80 @@ class FrameLoop(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class Edge(_message.Message):
+    __slots__ = ("source", "output", "target", "input", "axis", "scale", "offset", "fill")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    AXIS_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    FILL_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    output: str
+    target: str
+    input: str
+    axis: int
+    scale: float
+    offset: float
+    fill: float
+    def __init__(self, source: _Optional[str] = ..., output: _Optional[str] = ..., target: _Optional[str] = ..., input: _Optional[str] = ..., axis: _Optional[int] = ..., scale: _Optional[float] = ..., offset: _Optional[float] = ..., fill: _Optional[float] = ...) -> None: ...
+
+class ChainLoop(_message.Message):
+    __slots__ = ("edges",)
+    EDGES_FIELD_NUMBER: _ClassVar[int]
+    edges: _containers.RepeatedCompositeFieldContainer[Edge]
+    def __init__(self, edges: _Optional[_Iterable[_Union[Edge, _Mapping]]] = ...) -> None: ...
+
+class Carried(_message.Message):
+    __slots__ = ("source", "input")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    input: str
+    def __init__(self, source: _Optional[str] = ..., input: _Optional[str] = ...) -> None: ...
+
+class Cache(_message.Message):
+    __slots__ = ("input", "output", "dims", "fixed")
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    DIMS_FIELD_NUMBER: _ClassVar[int]
+    FIXED_FIELD_NUMBER: _ClassVar[int]
+    input: str
+    output: str
+    dims: _containers.RepeatedScalarFieldContainer[int]
+    fixed: bool
+    def __init__(self, input: _Optional[str] = ..., output: _Optional[str] = ..., dims: _Optional[_Iterable[int]] = ..., fixed: bool = ...) -> None: ...
+
+class Seq2SeqLoop(_message.Message):
+    __slots__ = ("encoder", "decoder", "carried", "caches", "tokens", "logits", "use_cache", "start_token", "end_token", "max_tokens", "samples_per_token")
+    ENCODER_FIELD_NUMBER: _ClassVar[int]
+    DECODER_FIELD_NUMBER: _ClassVar[int]
+    CARRIED_FIELD_NUMBER: _ClassVar[int]
+    CACHES_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LOGITS_FIELD_NUMBER: _ClassVar[int]
+    USE_CACHE_FIELD_NUMBER: _ClassVar[int]
+    START_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    END_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLES_PER_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    encoder: str
+    decoder: str
+    carried: _containers.RepeatedCompositeFieldContainer[Carried]
+    caches: _containers.RepeatedCompositeFieldContainer[Cache]
+    tokens: str
+    logits: str
+    use_cache: str
+    start_token: int
+    end_token: int
+    max_tokens: int
+    samples_per_token: int
+    def __init__(self, encoder: _Optional[str] = ..., decoder: _Optional[str] = ..., carried: _Optional[_Iterable[_Union[Carried, _Mapping]]] = ..., caches: _Optional[_Iterable[_Union[Cache, _Mapping]]] = ..., tokens: _Optional[str] = ..., logits: _Optional[str] = ..., use_cache: _Optional[str] = ..., start_token: _Optional[int] = ..., end_token: _Optional[int] = ..., max_tokens: _Optional[int] = ..., samples_per_token: _Optional[int] = ...) -> None: ...
+
 class LaunchRequest(_message.Message):
-    __slots__ = ("lease_id", "launch_id", "kind", "runtime", "graphs", "feeds_sha256", "frame", "options", "hop_ns", "warmup_frames", "warmup_ns", "min_frames", "min_duration_ns", "max_frames", "max_duration_ns", "block_frames", "timeout_s", "max_rss_bytes")
+    __slots__ = ("lease_id", "launch_id", "kind", "runtime", "graphs", "feeds_sha256", "frame", "chain", "seq2seq", "options", "hop_ns", "warmup_frames", "warmup_ns", "min_frames", "min_duration_ns", "max_frames", "max_duration_ns", "block_frames", "timeout_s", "max_rss_bytes")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     LAUNCH_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
@@ -344,6 +416,8 @@ class LaunchRequest(_message.Message):
     GRAPHS_FIELD_NUMBER: _ClassVar[int]
     FEEDS_SHA256_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
+    CHAIN_FIELD_NUMBER: _ClassVar[int]
+    SEQ2SEQ_FIELD_NUMBER: _ClassVar[int]
     OPTIONS_FIELD_NUMBER: _ClassVar[int]
     HOP_NS_FIELD_NUMBER: _ClassVar[int]
     WARMUP_FRAMES_FIELD_NUMBER: _ClassVar[int]
@@ -362,6 +436,8 @@ class LaunchRequest(_message.Message):
     graphs: _containers.RepeatedCompositeFieldContainer[Graph]
     feeds_sha256: str
     frame: FrameLoop
+    chain: ChainLoop
+    seq2seq: Seq2SeqLoop
     options: Options
     hop_ns: int
     warmup_frames: int
@@ -373,7 +449,7 @@ class LaunchRequest(_message.Message):
     block_frames: int
     timeout_s: float
     max_rss_bytes: int
-    def __init__(self, lease_id: _Optional[str] = ..., launch_id: _Optional[str] = ..., kind: _Optional[_Union[LaunchKind, str]] = ..., runtime: _Optional[str] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., feeds_sha256: _Optional[str] = ..., frame: _Optional[_Union[FrameLoop, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., hop_ns: _Optional[int] = ..., warmup_frames: _Optional[int] = ..., warmup_ns: _Optional[int] = ..., min_frames: _Optional[int] = ..., min_duration_ns: _Optional[int] = ..., max_frames: _Optional[int] = ..., max_duration_ns: _Optional[int] = ..., block_frames: _Optional[int] = ..., timeout_s: _Optional[float] = ..., max_rss_bytes: _Optional[int] = ...) -> None: ...
+    def __init__(self, lease_id: _Optional[str] = ..., launch_id: _Optional[str] = ..., kind: _Optional[_Union[LaunchKind, str]] = ..., runtime: _Optional[str] = ..., graphs: _Optional[_Iterable[_Union[Graph, _Mapping]]] = ..., feeds_sha256: _Optional[str] = ..., frame: _Optional[_Union[FrameLoop, _Mapping]] = ..., chain: _Optional[_Union[ChainLoop, _Mapping]] = ..., seq2seq: _Optional[_Union[Seq2SeqLoop, _Mapping]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., hop_ns: _Optional[int] = ..., warmup_frames: _Optional[int] = ..., warmup_ns: _Optional[int] = ..., min_frames: _Optional[int] = ..., min_duration_ns: _Optional[int] = ..., max_frames: _Optional[int] = ..., max_duration_ns: _Optional[int] = ..., block_frames: _Optional[int] = ..., timeout_s: _Optional[float] = ..., max_rss_bytes: _Optional[int] = ...) -> None: ...
 
 class Event(_message.Message):
     __slots__ = ("number", "started", "loaded", "block", "device_state", "outputs", "finished", "failed", "operators")
@@ -442,7 +518,7 @@ class Loaded(_message.Message):
     def __init__(self, compile_ns: _Optional[int] = ..., load_ns: _Optional[int] = ..., first_inference_ns: _Optional[int] = ..., placement: _Optional[_Union[Placement, _Mapping]] = ..., runtime: _Optional[_Union[RuntimeFacts, _Mapping]] = ..., rss_before_load_bytes: _Optional[int] = ..., rss_after_load_bytes: _Optional[int] = ..., memory_reason: _Optional[str] = ...) -> None: ...
 
 class Block(_message.Message):
-    __slots__ = ("phase", "probe_before_ns", "probe_after_ns", "cpu", "started_mono_ns", "latency_ns", "lateness_ns", "busy", "others_core_share", "marks")
+    __slots__ = ("phase", "probe_before_ns", "probe_after_ns", "cpu", "started_mono_ns", "latency_ns", "lateness_ns", "busy", "others_core_share", "marks", "first_token_ns", "tokens")
     PHASE_FIELD_NUMBER: _ClassVar[int]
     PROBE_BEFORE_NS_FIELD_NUMBER: _ClassVar[int]
     PROBE_AFTER_NS_FIELD_NUMBER: _ClassVar[int]
@@ -453,6 +529,8 @@ class Block(_message.Message):
     BUSY_FIELD_NUMBER: _ClassVar[int]
     OTHERS_CORE_SHARE_FIELD_NUMBER: _ClassVar[int]
     MARKS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TOKEN_NS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
     phase: Phase
     probe_before_ns: int
     probe_after_ns: int
@@ -463,7 +541,9 @@ class Block(_message.Message):
     busy: _containers.RepeatedCompositeFieldContainer[BusyProcess]
     others_core_share: float
     marks: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., probe_before_ns: _Optional[int] = ..., probe_after_ns: _Optional[int] = ..., cpu: _Optional[int] = ..., started_mono_ns: _Optional[int] = ..., latency_ns: _Optional[bytes] = ..., lateness_ns: _Optional[bytes] = ..., busy: _Optional[_Iterable[_Union[BusyProcess, _Mapping]]] = ..., others_core_share: _Optional[float] = ..., marks: _Optional[_Iterable[str]] = ...) -> None: ...
+    first_token_ns: bytes
+    tokens: bytes
+    def __init__(self, phase: _Optional[_Union[Phase, str]] = ..., probe_before_ns: _Optional[int] = ..., probe_after_ns: _Optional[int] = ..., cpu: _Optional[int] = ..., started_mono_ns: _Optional[int] = ..., latency_ns: _Optional[bytes] = ..., lateness_ns: _Optional[bytes] = ..., busy: _Optional[_Iterable[_Union[BusyProcess, _Mapping]]] = ..., others_core_share: _Optional[float] = ..., marks: _Optional[_Iterable[str]] = ..., first_token_ns: _Optional[bytes] = ..., tokens: _Optional[bytes] = ...) -> None: ...
 
 class Reading(_message.Message):
     __slots__ = ("number", "text", "reason")

@@ -100,6 +100,8 @@ def journalled(run: Run, folder: Path) -> Path:
                 journal.parity(result.case.id, "host", result.parity_host)
             if result.parity_device:
                 journal.parity(result.case.id, "device", result.parity_device)
+            if result.recognition:
+                journal.recognition(result.case.id, result.recognition)
         if run.finished or run.interrupted:
             journal.end(run.interrupted)
     return folder

@@ -112,9 +112,13 @@ def test_what_a_case_is_stands_with_its_numbers() -> None:
 
 
 def test_a_state_that_drifts_from_the_originals_is_said() -> None:
-    found = told(case(QUIET, QUIET, QUIET, parity_device=parity(drift=40.0)))
+    found = told(case(QUIET, QUIET, QUIET, parity_device=parity(snr_db=30.0, drift=40.0)))
 
     assert "40x further from the original than in its middle" in found["state-drift"].text
+
+
+def test_errors_that_nobody_could_hear_do_not_drift() -> None:
+    assert "state-drift" not in told(case(QUIET, QUIET, QUIET, parity_device=parity(snr_db=110.0, drift=40.0)))
 
 
 def test_a_case_that_was_not_measured_is_told_what_it_is_and_no_more() -> None:

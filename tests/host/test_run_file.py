@@ -13,11 +13,25 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import HOSTILE, journalled, judged, judged_case, measured_launch, renamed, run_of, summary, whole_case
+from builders import (
+    HOSTILE,
+    journalled,
+    judged,
+    judged_case,
+    measured_launch,
+    renamed,
+    run_of,
+    streaming,
+    summary,
+    whole_case,
+)
 
 from rtfleet import run_file
+from rtfleet.artifact import Utterance
+from rtfleet.budget import judge
 from rtfleet.errors import RtfleetError, UsageError
-from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Reading, Run
+from rtfleet.loop import Cache, Carried, Chain, Edge, Seq2Seq
+from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Reading, Recognition, Run
 from rtfleet.run_file import Journal
 from rtfleet.run_json import FORMAT_VERSION
 
@@ -377,6 +391,55 @@ def test_a_run_of_the_first_format_is_read(tmp_path: Path) -> None:
 
     launches = [launch for result in read.results for launch in result.launches]
     assert launches and all(launch.preflight is None and launch.device_during == () for launch in launches)
+
+
+def test_a_run_of_the_second_format_is_read(tmp_path: Path) -> None:
+    document = _document(RUN) | {"format_version": 2}
+    for case in document["cases"]:
+        del case["recognition"]
+        case["artifact"]["loop"] = "frame"
+        for name in ("utterances", "vocabulary", "lookahead_ms"):
+            del case["artifact"][name]
+        for launch in case["launches"]:
+            del launch["first_token_ns"], launch["tokens"]
+    (tmp_path / "run.json").write_text(json.dumps(document))
+
+    (result, *_) = run_file.read(tmp_path / "run.json").results
+
+    assert result.artifact is not None and result.artifact.loop is None
+    assert result.launches and not result.launches[0].tokens.size
+
+
+RECOGNIZER = streaming(
+    hop_samples=None,
+    task="asr",
+    loop=Seq2Seq("e", "d", (Carried("h", "h"),), (Cache("p", "q", (1, 0), fixed=True),), "t", "l", 1, 2, 9),
+    utterances=(Utterance("a.wav", 1.5, "hey"),),
+)
+
+
+def test_a_recognizer_and_what_it_heard_come_back(tmp_path: Path) -> None:
+    launch = measured_launch(first_token_ns=np.arange(459), tokens=np.full(459, 7))
+    heard = Recognition(("hey",), 0, 1, as_on_host=1)
+    run = run_of(whole_case(launch, of=RECOGNIZER, recognition=heard))
+
+    for path in (journalled(run, tmp_path / "run"), tmp_path / "run" / "run.json"):
+        if path.name == "run.json":
+            run_file.write(judge(run_file.read(tmp_path / "run")), tmp_path / "run")
+        (result,) = run_file.read(path).results
+        assert result.recognition == heard
+        assert result.artifact == RECOGNIZER
+        assert result.launches[0].tokens.tolist() == [7] * 459
+        assert result.launches[0].first_token_ns.tolist() == list(range(459))
+
+
+def test_a_chain_comes_back(tmp_path: Path) -> None:
+    chained = streaming(loop=Chain((Edge("a", "x", "b", "y", axis=1, scale=0.1, fill=1.0),)))
+    run = run_of(whole_case(measured_launch(), of=chained))
+
+    (result,) = run_file.read(journalled(run, tmp_path / "run")).results
+
+    assert result.artifact == chained
 
 
 @pytest.mark.parametrize(

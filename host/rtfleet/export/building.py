@@ -8,7 +8,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rtfleet import clips as audio
-from rtfleet import feeds, source
+from rtfleet import feeds, source, transcripts
 from rtfleet.artifact import File, InputFacts, PreparedModel, StateFacts, file_of
 from rtfleet.cache import key_of
 from rtfleet.errors import ExportError
@@ -25,7 +25,7 @@ from rtfleet.export.jobs import Build, Built
 from rtfleet.model import Array, SpeechModel, State, zeros_of
 from rtfleet.suite import ModelEntry
 
-FRAMES, REFERENCE = "frames.npz", "reference.npz"
+FRAMES, REFERENCE, VOCABULARY = "frames.npz", "reference.npz", "vocabulary.json"
 _OURS = Path(__file__).resolve().parent.parent
 _ELSEWHERE = (
     *(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib")),
@@ -130,18 +130,21 @@ def build(models: Models, job: Build) -> Built:
     """Build, frame and run the original. Raises UsageError, ExportError."""
     model, origins = models.get(job.source, job.folder)
     ready = job.folder / model.source if isinstance(model.source, (str, Path)) else None
-    weights = "" if ready else weights_of(model)
+    graphs = {name: job.folder / path for name, path in model.source.items()} if model.loop else {}
+    weights = "" if ready or graphs else weights_of(model)
     with models.watching() as opened:  # a front end or forward() may import and read when first called
         frames = audio.frames_of(model, job.clips)
         feeds.save(frames.arrays, job.out / FRAMES)
         prepared = prepared_of(model, "", job.out, synthetic=frames.synthetic, ready=ready)
-        if ready is None:
+        if graphs:
+            prepared = _with_loop(model, prepared, graphs, frames, job.out)
+        elif ready is None:
             prepared = _with_reference(model, prepared, job.out)
-    if ready:
-        opened.add(str(ready))
+    opened |= {str(path) for path in (ready, *graphs.values()) if path}
     opened = {file for file in opened if not Path(file).resolve().is_relative_to(job.out.resolve())}
     origins = {**origins, **hashed({*opened, *_modules()})}
-    content = file_of(ready).sha256 if ready else [weights, _code(job, origins)]
+    files = {name: file_of(path).sha256 for name, path in graphs.items()}
+    content = file_of(ready).sha256 if ready else files or [weights, _code(job, origins)]
     return Built(replace(prepared, key=key_of(content, described(model))), weights, origins, _versions())
 
 
@@ -168,6 +171,33 @@ def _with_reference(model: SpeechModel, prepared: PreparedModel, out: Path) -> P
 
     outputs = streaming.reference(original.step_of(model), streaming.streams_of(prepared), prepared.outputs)
     return replace(prepared, reference=feeds.save(outputs, out / REFERENCE))
+
+
+def _with_loop(
+    model: SpeechModel, prepared: PreparedModel, graphs: dict[str, Path], frames: audio.Frames, out: Path
+) -> PreparedModel:
+    """With what several graphs and their loop add. An input that is fed whole clips has the longest one's dims."""
+    vocabulary = None
+    if model.vocabulary:
+        path = out / VOCABULARY
+        path.write_text(transcripts.vocabulary_text(model.vocabulary), encoding="utf-8")
+        vocabulary = file_of(path)
+    inputs = prepared.inputs
+    if frames.utterances:
+        inputs = tuple(
+            replace(facts, dims=frames.arrays[facts.name].shape[1:]) if facts.constant is None else facts
+            for facts in inputs
+        )
+    format = source.format_of(next(iter(graphs.values())))
+    return replace(
+        prepared,
+        inputs=inputs,
+        loop=model.loop,
+        graph_files=graphs,
+        shipped=(f"{format}-shipped",),
+        utterances=frames.utterances,
+        vocabulary=vocabulary,
+    )
 
 
 def prepared_of(
@@ -202,6 +232,7 @@ def prepared_of(
         guesses=guesses,
         synthetic=synthetic,
         keep_float=tuple(model.keep_float),
+        lookahead_ms=model.lookahead_ms,
     )
 
 
@@ -223,6 +254,9 @@ def described(model: SpeechModel) -> Mapping[str, Any]:
         "states": [[state.input, state.output, state.dtype, _digest(zeros_of(state))] for state in model.states],
         "rate": [model.sample_rate_hz, model.hop_ms],
         "keep_float": list(model.keep_float),
+        "loop": asdict(model.loop) if model.loop else None,
+        "vocabulary": hashlib.sha256(b"\0".join(model.vocabulary)).hexdigest(),
+        "lookahead_ms": model.lookahead_ms,
         "decision": [model.threshold, model.priming_s, model.covers, model.note],
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from rtfleet import cache as caches
 from rtfleet import clips as audio
-from rtfleet import feeds, source
+from rtfleet import feeds, source, transcripts
 from rtfleet.artifact import (
     EXPORTED_VARIANTS,
     RUNTIME_OF_FORMAT,
@@ -57,6 +57,7 @@ class Known:
     weights_sha256: str
     source_file: Path | None
     guesses: tuple[str, ...] = ()
+    graph_files: dict[str, Path] = field(default_factory=dict)
 
 
 class Exports:
@@ -100,7 +101,13 @@ class Exports:
             known, prepared = await self._build(entry, found, clips, inspect)
             caches.write_note(note, known)
         self._known[prepared.key] = entry, known
-        return replace(prepared, name=entry.name, source_file=known.source_file, guesses=known.guesses)
+        return replace(
+            prepared,
+            name=entry.name,
+            source_file=known.source_file,
+            guesses=known.guesses,
+            graph_files=known.graph_files,
+        )
 
     def _recall(self, known: Known) -> PreparedModel | None:
         """The prepared model, if nothing that it was made from has changed."""
@@ -123,11 +130,20 @@ class Exports:
                 reply = await self.toolchains["onnx"].run(job, f"building {found.text}")
                 assert isinstance(reply, Built)
                 built = reply
-            name = caches.key_of(built.prepared.key, built.prepared.frames.sha256, _machinery())
+            said = [(one.clip, one.transcript) for one in built.prepared.utterances]
+            name = caches.key_of(built.prepared.key, built.prepared.frames.sha256, said, _machinery())
             facts = without_places(built.prepared)
             stored = caches.keep(folder, self.cache / "prepared" / name, facts)
         prepared = built.prepared
-        known = Known(name, built.origins, built.versions, built.weights_sha256, prepared.source_file, prepared.guesses)
+        known = Known(
+            entry=name,
+            origins=built.origins,
+            versions=built.versions,
+            weights_sha256=built.weights_sha256,
+            source_file=prepared.source_file,
+            guesses=prepared.guesses,
+            graph_files=prepared.graph_files,
+        )
         return known, located(stored)
 
     async def export(self, prepared: PreparedModel, variant: str, inspect: Inspect) -> Artifact:
@@ -138,40 +154,53 @@ class Exports:
             UsageError: a ready file that its runtime or its description refuses.
         """
         if variant in SHIPPED_VARIANTS:
-            graph, exporters = await self._shipped(prepared, variant, inspect), {}
+            graphs, exporters = await self._shipped(prepared, variant, inspect), {}
         elif variant in EXPORTED_VARIANTS:
             toolchain = PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]]
-            graph, exporters = (await self._made(prepared, variant))[0], versions(toolchain)
+            graphs, exporters = ((await self._made(prepared, variant))[0],), versions(toolchain)
         else:
             raise UsageError(f"unknown variant '{variant}'", f"there are {', '.join(EXPORTED_VARIANTS)}")
-        graph = with_states(graph, prepared)
+        graphs = tuple(with_states(graph, prepared) for graph in graphs)
         return Artifact(
-            id=artifact_id((graph,)),
+            id=artifact_id(graphs),
             model=prepared.name,
             task=prepared.task,
             covers=prepared.covers,
             variant=variant,
             sample_rate_hz=prepared.sample_rate_hz,
             hop_samples=prepared.hop_samples,
-            graphs=(graph,),
-            feeds=self._feeds(prepared, graph),
+            graphs=graphs,
+            feeds=self._feeds(prepared, graphs),
             reference=prepared.reference,
             exporters=exporters,
+            loop=prepared.loop,
             threshold=prepared.threshold,
             note=prepared.note,
             synthetic=prepared.synthetic,
+            utterances=prepared.utterances,
+            vocabulary=prepared.vocabulary,
+            lookahead_ms=prepared.lookahead_ms,
         )
 
-    async def _shipped(self, prepared: PreparedModel, variant: str, inspect: Inspect) -> Graph:
+    async def _shipped(self, prepared: PreparedModel, variant: str, inspect: Inspect) -> tuple[Graph, ...]:
+        runtime = RUNTIME_OF_FORMAT[variant.partition("-")[0]]
+        if variant in prepared.shipped and prepared.graph_files:
+            return tuple(
+                [await _as_it_came(name, path, runtime, inspect) for name, path in prepared.graph_files.items()]
+            )
         if variant not in prepared.shipped or prepared.source_file is None:
             there = f"the model is the file {prepared.source_file.name}" if prepared.source_file else "it is Python"
             raise ExportError(f"{prepared.name} has no {variant}: {there}", "leave `variants` out", step="source")
-        files = external.files_of(prepared.source_file)
-        inputs, outputs = await inspect(RUNTIME_OF_FORMAT[variant.partition("-")[0]], prepared.source_file)
-        return Graph("model", files, inputs, outputs)
+        return (await _as_it_came("model", prepared.source_file, runtime, inspect),)
 
     async def _made(self, prepared: PreparedModel, variant: str) -> tuple[Graph, tuple[str, ...]]:
         """The graph of an exported variant, from the cache where it is there; and what its quantizers must keep."""
+        if prepared.graph_files:
+            raise ExportError(
+                f"{variant} can't be made of {prepared.name}: it is several ready files with a loop between them",
+                f"measure it as it is ({', '.join(prepared.shipped)})",
+                step="source",
+            )
         if prepared.source_file is not None:
             raise ExportError(
                 f"{variant} can't be made from {prepared.source_file.name}, only from a PyTorch module",
@@ -218,10 +247,10 @@ class Exports:
         folder = entry.folder.resolve()
         return Convert(entry.source, folder, prepared, known.weights_sha256, known.origins, variant, out)
 
-    def _feeds(self, prepared: PreparedModel, graph: Graph) -> File:
-        """The frames in the graph's own dtypes; graphs that agree in them share one file."""
-        states = {state.input for state in graph.states}
-        tensors = tuple(tensor for tensor in graph.inputs if tensor.name not in states)
+    def _feeds(self, prepared: PreparedModel, graphs: tuple[Graph, ...]) -> File:
+        """The frames in the graphs' own dtypes; variants that agree in them share one file."""
+        named = {facts.name for facts in prepared.inputs}
+        tensors = tuple(tensor for graph in graphs for tensor in graph.inputs if tensor.name in named)
         folder = self.cache / "feeds" / caches.key_of("feeds", prepared.frames.sha256, tensors, _machinery())
         entry = caches.load(folder, bool)
         if entry is None:
@@ -230,6 +259,11 @@ class Exports:
                 feeds.to_feeds(prepared.frames.location, tensors, making / "feeds.npz")
                 entry = caches.keep(making, folder, True)
         return entry.files["feeds.npz"]
+
+
+async def _as_it_came(name: str, path: Path, runtime: str, inspect: Inspect) -> Graph:
+    inputs, outputs = await inspect(runtime, path)
+    return Graph(name, external.files_of(path), inputs, outputs)
 
 
 async def describe_file(entry: ModelEntry, path: Path, clips: list[Path], inspect: Inspect, folder: Path) -> Built:
@@ -261,7 +295,12 @@ def with_states(graph: Graph, prepared: PreparedModel) -> Graph:
         tensor.name: dims[tensor.name] if len(dims.get(tensor.name, ())) == len(tensor.shape) else tensor.shape
         for tensor in graph.inputs
     }
-    states = tuple(State(state.input, state.output, state.initial) for state in prepared.states)
+    if prepared.loop is not None:
+        # What lies between two graphs: an unknown batch is 1, other unknown dims change while the loop runs.
+        shapes = {name: (1, *shape[1:]) if shape[:1] == (-1,) else shape for name, shape in shapes.items()}
+        shapes = {name: shape for name, shape in shapes.items() if -1 not in shape}
+    own = {tensor.name for tensor in graph.inputs}
+    states = tuple(State(one.input, one.output, one.initial) for one in prepared.states if one.input in own)
     return replace(graph, states=states, shapes=shapes)
 
 
@@ -283,9 +322,15 @@ def without_places(prepared: PreparedModel) -> PreparedModel:
         return replace(file, location=None) if file else None
 
     states = tuple(replace(state, initial=bare(state.initial)) for state in prepared.states)
-    frames = replace(prepared.frames, location=None)
     return replace(
-        prepared, frames=frames, reference=bare(prepared.reference), states=states, source_file=None, guesses=()
+        prepared,
+        frames=replace(prepared.frames, location=None),
+        reference=bare(prepared.reference),
+        states=states,
+        source_file=None,
+        guesses=(),
+        graph_files={},
+        vocabulary=bare(prepared.vocabulary),
     )
 
 
@@ -297,8 +342,13 @@ def located(entry: caches.Entry[PreparedModel]) -> PreparedModel:
         return files[file.path] if file else None
 
     states = tuple(replace(state, initial=found(state.initial)) for state in prepared.states)
-    frames = files[prepared.frames.path]
-    return replace(prepared, frames=frames, reference=found(prepared.reference), states=states)
+    return replace(
+        prepared,
+        frames=files[prepared.frames.path],
+        reference=found(prepared.reference),
+        states=states,
+        vocabulary=found(prepared.vocabulary),
+    )
 
 
 def _without_locations(files: tuple[File, ...]) -> tuple[File, ...]:
@@ -311,7 +361,7 @@ def _question(entry: ModelEntry, found: Source, clips: list[Path]) -> str:
         replace(entry, name="", folder=Path(), variants=(), clips=(), budgets={}, where="")
     )
     where = [] if found.kind == "zoo" else [str(entry.folder.resolve()), str(found.path)]
-    heard = [file_of(path).sha256 for path in clips]
+    heard = [[file_of(path).sha256, transcripts.beside(path)] for path in clips]
     return caches.key_of(found.kind, found.text, where, description, heard, _machinery())
 
 

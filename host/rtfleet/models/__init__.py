@@ -22,6 +22,7 @@ class ZooModel:
         fetched: Its weights come from the package index; else they are ours.
         ready: The model is a file of this format ("onnx", "tflite"), measured as it comes; "" for a PyTorch module.
         streams: It consumes audio hop by hop.
+        clips: Folder of the shipped clips that it hears by default; "" is that of all models.
     """
 
     name: str
@@ -33,12 +34,21 @@ class ZooModel:
     fetched: bool = False
     ready: str = ""
     streams: bool = True
+    clips: str = ""
 
 
 def _fetched(
-    name: str, file: str, function: str, task: Task, description: str, licence: str, ready: str = "onnx"
+    name: str,
+    file: str,
+    function: str,
+    task: Task,
+    description: str,
+    licence: str,
+    ready: str = "onnx",
+    clips: str = "",
 ) -> ZooModel:
-    return ZooModel(name, f"rtfleet.models.{file}", function, task, description, licence, fetched=True, ready=ready)
+    module = f"rtfleet.models.{file}"
+    return ZooModel(name, module, function, task, description, licence, fetched=True, ready=ready, clips=clips)
 
 
 _MODELS = (
@@ -95,6 +105,31 @@ _MODELS = (
         "Resemblyzer's LSTM, rebuilt in PyTorch, mel outside",
         fetched=True,
         streams=False,
+    ),
+    ZooModel(
+        "moonshine-tiny",
+        "rtfleet.models.moonshine",
+        "moonshine_tiny",
+        "asr",
+        "Moonshine tiny, English: a whole recognizer, encoder and decoder, int8 ORT",
+        "MIT",
+        fetched=True,
+        ready="onnx",
+        streams=False,
+        clips="recognizer",
+    ),
+    *(
+        _fetched(
+            f"openwakeword{form}",
+            "openwakeword",
+            f"openwakeword{form}".replace("-", "_"),
+            "wake-word",
+            f'openWakeWord "alexa", {"TFLite" if form else "ONNX"} fp32, three graphs in a chain',
+            "Apache-2.0",
+            "tflite" if form else "onnx",
+            clips="alexa",
+        )
+        for form in ("", "-tflite")
     ),
     *(
         _fetched(

@@ -1,12 +1,13 @@
-"""openWakeWord's three stages (Apache-2.0), each a part: mel, speech embedding, and the head for "alexa".
+"""openWakeWord (Apache-2.0): whole, as a chain of three graphs, and each graph by itself as a part.
 
-ONNX from the package `openwakeword` (0.4.0; later versions ship no weights), TFLite from `pyopen-wakeword`; float32.
-A frame is 80 ms for each: 1280 samples and 480 of context -> 8 mel spectra; 76 of those -> an embedding; 16 of those
--> a score. What a stage remembers lies outside the graphs, so the whole window is fed each time and there is no state.
+The graphs are mel, speech embedding, and the head for "alexa". ONNX from the package `openwakeword` (0.4.0; later
+versions ship no weights), TFLite from `pyopen-wakeword`; float32. A frame is 80 ms for each: 1280 samples and 480 of
+context -> 8 mel spectra; 76 of those -> an embedding; 16 of those -> a score.
 
-The frames of the embedding and of the head are made of real audio by the stages before them, with the runtime that the
-file is for. Where that runtime is not installed they are synthetic, and the row says so. The heads fire on their own
-empty buffers: 4 s of low noise come before each clip.
+What a graph remembers lies outside of it. The chain carries the two windows on the device, 8 spectra and one embedding
+further with every frame; a part by itself is fed the whole window every time. The frames of the parts are made of real
+audio by the graphs before them, with the runtime that the file is for. Where that runtime is not installed they are
+synthetic, and the row says so. The heads fire on their own empty buffers: 4 s of low noise come before each clip.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from rtfleet.fetch import Package, fetch
+from rtfleet.loop import Chain, Edge
 from rtfleet.model import Array, Input, SpeechModel
 
 _ONNX_FOLDER, _TFLITE_FOLDER = "openwakeword/resources/models", "pyopen_wakeword/models"
@@ -57,6 +59,22 @@ PRIMING_S = 4.0
 
 Stage: TypeAlias = Callable[[Array], Array]
 """Frames [n, *dims of the input] -> [n, *dims of the output]."""
+
+
+def openwakeword() -> SpeechModel:
+    """`input` [1, 1760], in the range of 16-bit samples -> `13` [1, 1], the score."""
+    mel, embedding, head = (_onnx(file) for file in ("melspectrogram.onnx", "embedding_model.onnx", "alexa_v0.1.onnx"))
+    source = {"mel": mel, "embedding": embedding, "head": head}
+    return _chain(source, ("input", "output"), ("input_1", "conv2d_19"), ("onnx::Flatten_0", "13"))
+
+
+def openwakeword_tflite() -> SpeechModel:
+    """As `openwakeword`."""
+    mel, embedding, head = (
+        _tflite(file) for file in ("melspectrogram.tflite", "embedding_model.tflite", "alexa.tflite")
+    )
+    source = {"mel": mel, "embedding": embedding, "head": head}
+    return _chain(source, ("input", "output"), ("input_1", "conv2d_19"), ("onnx_tf__tf_Flatten_0_79e3d279", "13"))
 
 
 def mel() -> SpeechModel:
@@ -128,6 +146,27 @@ def embedding_windows(audio: Array, mel_stage: Stage, embedding_stage: Stage) ->
 
 _MEL = Input((-1, -1), typical=(1, CONTEXT_SAMPLES + HOP_SAMPLES))
 _EMBEDDING = Input((-1, SPECTRA, BANDS, 1), typical=(1, SPECTRA, BANDS, 1))
+
+
+def _chain(
+    source: Mapping[str, Path], mel_ends: tuple[str, str], embedding_ends: tuple[str, str], head_ends: tuple[str, str]
+) -> SpeechModel:
+    edges = (
+        Edge("mel", mel_ends[1], "embedding", embedding_ends[0], axis=1, scale=0.1, offset=2.0, fill=1.0),
+        Edge("embedding", embedding_ends[1], "head", head_ends[0], axis=1),
+    )
+    return SpeechModel(
+        task="wake-word",
+        source=source,
+        inputs={mel_ends[0]: _MEL},
+        outputs=[head_ends[1]],
+        sample_rate_hz=16_000,
+        hop_ms=HOP_MS,
+        frames=lambda audio: {mel_ends[0]: audio_frames(audio)},
+        threshold=0.5,
+        priming_s=PRIMING_S,
+        loop=Chain(edges),
+    )
 
 
 def _part(source: Path, item: Input, name: str, output: str, frames: Stage | None, **more: Any) -> SpeechModel:

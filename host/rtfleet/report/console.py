@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from rtfleet.judged import JudgedRun, Verdict
-from rtfleet.report import comparison, sentences
+from rtfleet.report import comparison, recognition, sentences
 from rtfleet.report.rows import NONE, Group, Row, Rows, rows_of
 from rtfleet.report.words import duration, plural, visible
 
@@ -88,6 +88,10 @@ def render(judged: JudgedRun, console: Console, folder: Path | None = None) -> I
     if curves:
         yield Text()
         yield from _beside([(Text("sustained", "bold"), Text(f"{name}: {text}")) for name, text in curves], console)
+    heard = recognition.recognized(judged)
+    if heard:
+        yield Text()
+        yield from _beside([(Text("recognized", "bold"), Text(f"{name}: {text}")) for name, text in heard], console)
     warned = sentences.warnings(judged)
     if warned:
         yield Text()

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rtfleet.judged import JudgedRun
-from rtfleet.report import sentences
+from rtfleet.report import recognition, sentences
 from rtfleet.report.rows import Rows, rows_of
 from rtfleet.report.words import plural, visible
 
@@ -21,6 +21,7 @@ def render(judged: JudgedRun, folder: Path | None = None) -> str:
         hint = f" *hint: {escaped(one.hint)}*" if one.hint else ""
         lines.append(f"- **{one.verdict}** {_named(one.cases)}: {escaped(one.text)}{limit}{hint}")
     lines += [f"- **sustained** {escaped(name)}: {escaped(text)}" for name, text in sentences.curves(judged)]
+    lines += [f"- **recognized** {escaped(name)}: {escaped(text)}" for name, text in recognition.recognized(judged)]
     for compared in judged.comparisons:
         said = f"{escaped(compared.case_id)}, {escaped(compared.metric)}: {escaped(visible(compared.reason))}"
         lines.append(f"- **{compared.verdict}** against the baseline: {said}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rtfleet.artifact import Artifact
 from rtfleet.judged import JudgedCase, JudgedRun, Verdict
 from rtfleet.records import ParityResult
 from rtfleet.report.words import Scale, scale_of, significant, times, visible
@@ -83,6 +84,7 @@ def _group(cases: list[JudgedCase], scale: Scale, saved: Mapping[str, Saving]) -
     artifacts = [case.result.artifact for case in cases if case.result.artifact]
     notes = [artifact.part_of for artifact in artifacts if artifact.part_of]
     notes += ["synthetic input" for artifact in artifacts if artifact.synthetic]
+    notes += [_chunk(artifact) for artifact in artifacts if artifact.lookahead_ms]
     notes += [artifact.note for artifact in artifacts if artifact.note]
     return Group(
         model=visible(identity.model),
@@ -93,7 +95,15 @@ def _group(cases: list[JudgedCase], scale: Scale, saved: Mapping[str, Saving]) -
     )
 
 
+def _chunk(artifact: Artifact) -> str:
+    """What a streaming model waits for before it can answer, whatever its speed."""
+    chunk_ms = (artifact.hop_ns or 0) / 1e6
+    return f"chunks of {chunk_ms:g} ms and {artifact.lookahead_ms:g} ms of lookahead: they come on top of the response"
+
+
 def _shows(cases: list[JudgedCase]) -> str:
+    if any(case.result.artifact and case.result.artifact.utterances for case in cases):
+        return "whole clips: from the end of the slowest clip to its text"
     if cases[0].result.case.scenario == "burst":
         return "burst: latency back to back"
     hops_ns = [case.result.artifact.hop_ns for case in cases if case.result.artifact]

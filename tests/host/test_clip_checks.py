@@ -1,0 +1,156 @@
+"""Whole clips: what each took, and a budget held against the slowest."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from invented import MS, artifact, budget, case, device, launch
+
+from rtfleet import statistics
+from rtfleet.artifact import Artifact, Utterance
+from rtfleet.budget import judge_case
+from rtfleet.clip_times import of_clip, times
+from rtfleet.judged import Check
+from rtfleet.records import Launch, Recognition, RunSettings
+
+CLIPS = (Utterance("short.wav", 2.0, "hey luna"), Utterance("long.wav", 8.0))
+WITHIN_200 = budget("end_of_speech_ms", 200, task="asr")
+THREE = RunSettings()
+
+
+def recognizer(**changes: Any) -> Artifact:
+    facts = {"task": "asr", "hop_samples": None, "utterances": CLIPS, "variant": "onnx-shipped"}
+    return artifact(**(facts | changes))
+
+
+def heard(short_ms: Any, long_ms: Any, *, repeats: int = 12, warmup: int = 4, **changes: Any) -> Launch:
+    """A launch of clips in turn; `warmup` frames came before, so that it begins with the clip of that number."""
+    of_clips = [np.broadcast_to(short_ms, (repeats,)), np.broadcast_to(long_ms, (repeats,))]
+    latency_ms = np.stack(of_clips, axis=1).reshape(-1)
+    latency_ms = np.concatenate((latency_ms[warmup % 2 :], latency_ms[: warmup % 2]))
+    more = {
+        "warmup_latency_ns": np.full(warmup, MS),
+        "first_token_ns": (latency_ms * MS / 2).astype(np.int64),
+        "tokens": np.full(latency_ms.size, 6),
+    }
+    return launch(latency_ms, burst=True, block=2, **(more | changes))
+
+
+def check(*launches: Launch, limit: float = 200, settings: RunSettings = THREE, **changes: Any) -> Check:
+    owed = replace(WITHIN_200, limit=limit)
+    judged = judge_case(
+        case(*launches, of=recognizer(), budgets=(owed,), scenario="burst", **changes), device(), settings
+    )
+    return next(one for one in judged.checks if one.metric == "end_of_speech_ms")
+
+
+@pytest.mark.parametrize("warmup", [4, 5])
+def test_frames_are_told_apart_by_their_clip(warmup: int) -> None:
+    one = heard(50, 120, warmup=warmup)
+
+    assert set(of_clip(one, 0, 2).latency_ns) == {50 * MS}
+    assert set(of_clip(one, 1, 2).latency_ns) == {120 * MS}
+
+
+def test_blocks_keep_their_place_and_their_own_frames() -> None:
+    own = of_clip(heard(50, 120), 1, 2)
+
+    assert [(block.first_frame, block.frames) for block in own.blocks] == [(at, 1) for at in range(12)]
+
+
+def test_each_clip_has_its_times_and_the_slowest_is_shown() -> None:
+    short, long = times([heard(50, 120), heard(50, 140)], CLIPS)
+    summary = statistics.summarize(case(heard(50, 120), of=recognizer(), scenario="burst"))
+
+    assert (short.clip, short.end_of_speech_ns, short.repeats) == ("short.wav", 50 * MS, 24)
+    assert (long.end_of_speech_ns, long.first_token_ns, long.per_token_ns) == (130 * MS, 65 * MS, 13 * MS)
+    assert long.rtf == pytest.approx(0.13 / 8)
+    assert summary is not None and summary.latency.p50_ns == summary.latency.p99_ns == 120 * MS
+    assert summary.rtf_p50 == pytest.approx(0.12 / 8) and summary.frames == 24
+
+
+def test_a_model_whose_every_clip_is_within_passes() -> None:
+    found = check(*[heard(50, 120)] * 3)
+
+    assert (found.verdict, found.value) == ("PASS", 120)
+    assert "long.wav, the slowest of 2 clips" in found.reason
+
+
+def test_one_slow_clip_fails_however_fast_the_others_are() -> None:
+    found = check(*[heard(5, 250)] * 3)
+
+    assert (found.verdict, found.value) == ("FAIL", 250)
+
+
+def test_one_hiccup_of_a_clip_fails_nothing_and_two_leave_it_open() -> None:
+    hiccup = np.full(12, 120.0)
+    hiccup[3] = 900
+    twice = np.where(np.arange(12) < 2, 900.0, 120.0)
+
+    assert check(*[heard(50, hiccup)] * 3).verdict == "PASS"
+    found = check(*[heard(50, twice)] * 3)
+    assert found.verdict == "INCONCLUSIVE"
+    assert "2 of 12 repeats of long.wav were over in launch 1; 17 repeats would settle it" in found.reason
+
+
+def test_a_few_repeats_prove_nothing() -> None:
+    assert check(*[heard(50, 120, repeats=6)] * 3).verdict == "INCONCLUSIVE"
+    assert check(*[heard(50, 250, repeats=6)] * 3).verdict == "INCONCLUSIVE"
+
+
+def test_launches_that_are_missing_leave_it_open() -> None:
+    assert "2 more launches would settle it" in check(heard(50, 120)).reason
+
+
+def test_a_clip_that_a_launch_never_came_to_leaves_it_open() -> None:
+    one = heard(50, 120)
+    only_first = replace(one, latency_ns=one.latency_ns[:1], tokens=one.tokens[:1])
+
+    found = check(replace(only_first, first_token_ns=one.first_token_ns[:1]), one, one)
+
+    assert (found.verdict, found.value) == ("INCONCLUSIVE", None)
+
+
+def test_what_may_have_slowed_a_clip_turns_its_fail_into_an_open_question() -> None:
+    slow_machine = [replace(block, probe_before_ns=40_000, probe_after_ns=40_000) for block in heard(50, 250).blocks]
+    slowed = heard(50, 250, blocks=tuple(slow_machine))
+    far_off = heard(50, 2500, blocks=tuple(slow_machine))
+    usual = heard(50, 120)
+
+    assert check(slowed, usual, usual).verdict == "INCONCLUSIVE"
+    assert check(far_off, usual, usual).verdict == "FAIL"
+
+
+def test_a_percentile_across_clips_is_not_judged() -> None:
+    owed = (budget("response_p99_ms", 1, task="asr"), WITHIN_200)
+    judged = judge_case(case(*[heard(50, 120)] * 3, of=recognizer(), budgets=owed, scenario="burst"), device(), THREE)
+
+    assert [one.verdict for one in judged.checks] == ["UNJUDGED", "PASS"]
+
+
+def test_a_model_without_an_end_of_speech_is_not_judged_by_it() -> None:
+    encoder = artifact(task="asr", hop_samples=None)
+    judged = judge_case(
+        case(launch(1, burst=True), of=encoder, budgets=(WITHIN_200,), scenario="burst"), device(), THREE
+    )
+
+    assert judged.checks[0].verdict == "UNJUDGED" and "takes a whole recognizer" in judged.checks[0].reason
+
+
+@pytest.mark.parametrize(
+    ("recognition", "verdict"),
+    [
+        (Recognition(("hey luna",), 0, 2), "PASS"),
+        (Recognition(("hey",), 1, 2), "FAIL"),
+        (Recognition(("hey",), 0, 0), "UNJUDGED"),
+        (None, "UNJUDGED"),
+    ],
+)
+def test_a_budget_may_limit_the_words_in_error(recognition: Recognition | None, verdict: str) -> None:
+    owed = (budget("word_error_rate", 0.1),)
+    result = case(heard(50, 120), of=recognizer(), budgets=owed, scenario="burst", recognition=recognition)
+
+    assert judge_case(result, device(), THREE).checks[0].verdict == verdict
