@@ -1,0 +1,133 @@
+"""A user's own recognizer of two graphs, from the function to the report."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import stage as stages
+from stage import Stage
+
+from rtfleet import clips, source
+from rtfleet.errors import UsageError
+from rtfleet.loop import LENGTH, Carried, Chain, Edge, Seq2Seq
+from rtfleet.model import Input, SpeechModel
+
+AGENT_TESTS = Path(__file__).parents[1] / "agent"
+LOOP = Seq2Seq("encoder", "decoder", (Carried("length", "heard"),), (), "token", "logits", 1, 2, 9)
+OWN = """
+from pathlib import Path
+from rtfleet import Input, SpeechModel
+from rtfleet.loop import Cache, Carried, Seq2Seq
+
+def counter():
+    return SpeechModel(
+        task="asr",
+        source={"encoder": "encoder.onnx", "decoder": "decoder.onnx"},
+        inputs={"audio": Input((1, -1), typical=(1, 6))},
+        outputs=["tokens"],
+        frames=lambda audio: {"audio": 0 * audio[None, :4] + 1},
+        loop=Seq2Seq(
+            encoder="encoder", decoder="decoder", tokens="token", logits="logits", use_cache="cached",
+            carried=(Carried("length", "heard"),),
+            caches=(Cache("past", "present", (1, 1, 0, 1)), Cache("kept", "kept_out", (1, 1, 0, 1), fixed=True)),
+            start_token=1, end_token=20, max_tokens=9),
+        vocabulary=[b"<s>", *(b"\\xe2\\x96\\x81w%d" % number for number in range(1, 64))],
+    )
+"""
+
+
+@pytest.fixture(name="stage")
+def _stage(tmp_path: Path) -> Stage:
+    sys.path.insert(0, str(AGENT_TESTS))
+    try:
+        import loops
+    finally:
+        sys.path.remove(str(AGENT_TESTS))
+    stage = stages.stage(tmp_path)
+    loops.counting_encoder(stage.folder)
+    loops.counting_decoder(stage.folder)
+    (stage.folder / "own.py").write_text(OWN)
+    (stage.folder / "clips").mkdir()
+    for name, seconds in (("a", 0.5), ("b", 1.0)):
+        audio = np.zeros(round(16_000 * seconds), np.float32)
+        soundfile.write(stage.folder / "clips" / f"{name}.wav", audio, 16_000)
+    (stage.folder / "clips" / "a.txt").write_text("w14 w18 word\n")
+    return stage
+
+
+@pytest.mark.slow
+def test_a_users_recognizer_is_measured_and_its_words_compared(stage: Stage) -> None:
+    suite = stage.suite(
+        'source = "own.py:counter"\nclips = "clips"\nbudgets = { end_of_speech_ms = 1000 }', run=stages.ONE_LAUNCH
+    )
+    told = stage.rtfleet("run", suite, "--json", "run.json")
+    document: Mapping[str, Any] = json.loads((stage.folder / "run.json").read_text())
+    (case,) = document["cases"]
+
+    # 10 + 4 heard, then one more each time and 3 of the fixed cache, until 20.
+    assert case["recognition"]["texts"] == ["w14 w18 w19 w20"] * 2, told.everything
+    assert (case["recognition"]["wrong_words"], case["recognition"]["words"]) == (2, 3)
+    assert [clip["clip"] for clip in case["summary"]["clips"]] == ["a.wav", "b.wav"]
+    assert case["verdict"] in ("PASS", "INCONCLUSIVE")
+    assert {graph["name"] for graph in case["artifact"]["graphs"]} == {"encoder", "decoder"}
+
+
+@pytest.mark.slow
+def test_a_variant_that_several_ready_files_do_not_have_is_a_row_with_its_reason(stage: Stage) -> None:
+    suite = stage.suite(
+        'source = "own.py:counter"\nclips = "clips"\nvariants = ["onnx-int8-static"]', run=stages.ONE_LAUNCH
+    )
+    told = stage.rtfleet("run", suite)
+
+    assert told.code == 2
+    assert "onnx-int8-static can't be made of counter" in told.stdout
+    assert "measure it as it is (onnx-shipped)" in told.stdout
+
+
+def recognizer(**changes: object) -> SpeechModel:
+    facts: dict[str, Any] = {
+        "task": "asr",
+        "source": {"encoder": "encoder.onnx", "decoder": "decoder.onnx"},
+        "inputs": {"audio": Input((1, -1), typical=(1, 16))},
+        "outputs": ["tokens"],
+        "loop": LOOP,
+    }
+    return SpeechModel(**(facts | changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"loop": None}, "several graphs and a loop go together"),
+        ({"source": "encoder.onnx"}, "several graphs and a loop go together"),
+        ({"source": {"encoder": "encoder.onnx", "decoder": "none.onnx"}}, "its source none.onnx is not there"),
+        ({"source": {"encoder": "encoder.onnx", "decoder": "own.py"}}, "must be files of one format"),
+        ({"source": {"encoder": "encoder.onnx", "other": "decoder.onnx"}}, "names a graph 'decoder'"),
+        (
+            {"source": {"encoder": "encoder.onnx", "decoder": "decoder.onnx", "more": "encoder.onnx"}},
+            "does nothing with the graph 'more'",
+        ),
+        ({"loop": Chain((Edge("encoder", "length", "none", "x", axis=1),))}, "names a graph 'none'"),
+    ],
+)
+def test_a_loop_that_contradicts_its_graphs_is_refused(stage: Stage, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        source.checked(recognizer(**change), "own.py:counter", stage.folder)
+
+
+def test_whole_clips_are_frames_as_long_as_the_longest(stage: Stage) -> None:
+    frames = clips.frames_of(recognizer(), sorted((stage.folder / "clips").glob("*.wav")))
+
+    assert frames.arrays["audio"].shape == (2, 1, 16_000)
+    assert frames.arrays[LENGTH].tolist() == [[8_000], [16_000]]
+    assert [(one.clip, one.duration_s, one.transcript) for one in frames.utterances] == [
+        ("a.wav", 0.5, "w14 w18 word"),
+        ("b.wav", 1.0, ""),
+    ]
