@@ -83,6 +83,20 @@ class Encoder(nn.Module):
         return self.second(torch.relu(self.first(features)))
 
 
+class Streamed(nn.Module):
+    """An encoder of chunks of eight features that also hears the two after them, and remembers the four before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = nn.Conv2d(16, 24, (1, 7))
+        self.out = nn.Linear(24, 8)
+
+    def forward(self, features: Tensor, past: Tensor) -> tuple[Tensor, Tensor]:
+        heard = torch.cat((past, features), dim=1)
+        mixed = torch.relu(self.mix(heard.transpose(1, 2)[:, :, None, :]))[:, :, 0].transpose(1, 2)
+        return self.out(mixed), heard[:, -6:-2]
+
+
 class Fourier(nn.Module):
     """Complex numbers inside."""
 
@@ -144,6 +158,29 @@ def encoder() -> SpeechModel:
 
     inputs = {"features": Input((1, -1, 16), typical=(1, 12, 16))}
     return SpeechModel(task="asr", source=Encoder(), inputs=inputs, outputs=["encoded"], frames=frames)
+
+
+def streamed() -> SpeechModel:
+    torch.manual_seed(SEED)
+
+    def frames(clip: np.ndarray) -> dict[str, np.ndarray]:
+        """A feature is 16 samples apart, a chunk 8 features; two of the next chunk are looked at."""
+        count = max(1, len(clip) // (8 * 16) - 1)
+        features = np.resize(clip, (count * 8 + 2, 16)).astype(np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(features, 10, axis=0)[::8][:count]
+        return {"features": windows.transpose(0, 2, 1)[:, None].copy()}
+
+    return SpeechModel(
+        task="asr",
+        source=Streamed(),
+        inputs={"features": Input((1, 10, 16))},
+        outputs=["encoded"],
+        states=(State("past", "past_out", (1, 4, 16)),),
+        hop_ms=8,
+        lookahead_ms=2,
+        frames=frames,
+        covers="part",
+    )
 
 
 def fourier() -> SpeechModel:

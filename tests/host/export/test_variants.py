@@ -18,6 +18,7 @@ from rtfleet.records import ParityResult
 
 pytestmark = pytest.mark.slow
 
+BOTH = tuple(variant for variant in EXPORTED_VARIANTS if variant.startswith(("onnx-", "tflite-")))
 SMALL = ("onnx-fp32", "onnx-int8-static", "tflite-fp32", "tflite-int8-static")
 
 
@@ -59,12 +60,12 @@ def exported(here: Bench, source: str, variants: tuple[str, ...]) -> Exported:
 
 @pytest.fixture(name="echo", scope="module")
 def _echo(here: Bench) -> Exported:
-    return exported(here, "echo", EXPORTED_VARIANTS)
+    return exported(here, "echo", BOTH)
 
 
 @pytest.fixture(name="recurrent", scope="module", params=["gru", "lstm"])
 def _recurrent(here: Bench, request: pytest.FixtureRequest) -> Exported:
-    return exported(here, request.param, EXPORTED_VARIANTS)
+    return exported(here, request.param, BOTH)
 
 
 @pytest.fixture(name="spectral", scope="module")
@@ -92,7 +93,7 @@ def check_all(found: Exported) -> None:
 
 def test_every_variant_of_a_streaming_model_is_within_the_default_parity(echo: Exported) -> None:
     """150 frames in two streams; a frame still counts seconds later, so an error in the state would pile up."""
-    assert set(echo.artifacts) == set(EXPORTED_VARIANTS)
+    assert set(echo.artifacts) == set(BOTH)
     assert len(reference_of(echo.prepared)["score"]) == 150
     check_all(echo)
 
@@ -124,7 +125,7 @@ def test_fp16_and_int8_are_smaller_than_fp32(echo: Exported, recurrent: Exported
         assert sizes["int8-static"] < 0.6 * sizes["fp32"]
 
 
-@pytest.mark.parametrize("variant", EXPORTED_VARIANTS)
+@pytest.mark.parametrize("variant", BOTH)
 def test_an_artifact_is_named_by_its_file_and_says_how_it_is_fed(echo: Exported, variant: str) -> None:
     artifact = echo.artifacts[variant]
     graph = artifact.graphs[0]
@@ -188,3 +189,12 @@ def test_a_dynamic_time_axis_is_two_signatures_in_tflite(encoder: Exported) -> N
 
 def test_a_model_of_features_is_within_the_default_parity(encoder: Exported) -> None:
     check_all(encoder)
+
+
+def test_a_streaming_encoder_hears_its_lookahead_and_says_so(here: Bench) -> None:
+    """Its chunks overlap by what it looks ahead; the score of a chunk depends on it."""
+    found = exported(here, "streamed", ("onnx-fp32", "tflite-fp32"))
+
+    check_all(found)
+    assert {artifact.lookahead_ms for artifact in found.artifacts.values()} == {2.0}
+    assert {artifact.hop_samples for artifact in found.artifacts.values()} == {128}

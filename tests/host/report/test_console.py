@@ -110,6 +110,12 @@ def test_what_a_reader_must_know_of_a_model_stands_with_its_numbers() -> None:
     assert lines[3:6] == ["  part of a wake-word model", "  synthetic input", "  trained on synthetic speech"]
 
 
+def test_a_lookahead_stands_with_the_numbers_that_it_comes_on_top_of() -> None:
+    lines = _shown(judged(judged_case(whole_case(of=streaming(task="asr", lookahead_ms=40.0))))).splitlines()
+
+    assert "chunks of 80 ms and 40 ms of lookahead: they come on top of the response" in lines[3]
+
+
 def test_hostile_names_are_shown_as_they_are_and_draw_nothing() -> None:
     said = _shown(hostile(), 200)
 
