@@ -162,7 +162,7 @@ def _launch(request: WorkerRequest, commands: Commands) -> Iterator[Event]:
     options = replace(request.options, profile=request.kind == "PROFILE")
     process.pin(options.cpus)
     module = runtime(request.runtime)
-    facts = module.describe(plugs=options.accelerator != "cpu")
+    facts = module.describe(plugs=False)
     arrays = read_arrays(request.feeds)
 
     process.forget_peak()

@@ -27,6 +27,7 @@ import numpy as np
 from rtfleet import run_json, toml_file
 from rtfleet.errors import RtfleetError, UsageError
 from rtfleet.judged import JudgedRun
+from rtfleet.operators import Operators
 from rtfleet.records import CaseError, CaseResult, DeviceFacts, Json, Launch, ParityResult, Run, RunSettings
 
 JOURNAL = "journal.jsonl"
@@ -125,6 +126,10 @@ class Journal:
     def parity(self, case_id: str, where: Literal["host", "device"], result: ParityResult) -> None:
         """How far the outputs are from the original's."""
         self._append("parity", case_id=case_id, where=where, result=run_json.plain(result))
+
+    def operators(self, case_id: str, operators: Operators) -> None:
+        """Where the time of a case goes, or why nobody can tell."""
+        self._append("operators", case_id=case_id, operators=run_json.plain(operators))
 
     def case_error(self, case_id: str, error: CaseError) -> None:
         """Why a case that had begun gives no (further) result."""
@@ -250,7 +255,12 @@ def _take(line: Json, folder: Path, devices: dict[str, DeviceFacts], cases: dict
                 if result.artifact is None and earlier.artifact is not None:
                     # It could not be made again; its launches are still those of the file that they had.
                     result = replace(earlier, error=result.error)
-                known.result = replace(result, parity_host=earlier.parity_host, parity_device=earlier.parity_device)
+                known.result = replace(
+                    result,
+                    parity_host=earlier.parity_host,
+                    parity_device=earlier.parity_device,
+                    operators=earlier.operators,
+                )
             else:
                 cases[result.case.id] = _Gathered(result)
         case "launch":
@@ -264,6 +274,9 @@ def _take(line: Json, folder: Path, devices: dict[str, DeviceFacts], cases: dict
                 gathered.result = replace(gathered.result, parity_host=parity)
             else:
                 gathered.result = replace(gathered.result, parity_device=parity)
+        case "operators":
+            gathered = cases[line["case_id"]]
+            gathered.result = replace(gathered.result, operators=run_json.record(line["operators"], Operators))
         case "case_error":
             gathered = cases[line["case_id"]]
             gathered.result = replace(gathered.result, error=run_json.record(line["error"], CaseError))

@@ -16,6 +16,7 @@ import numpy as np
 from rtfleet.artifact import Artifact, File
 from rtfleet.errors import UsageError
 from rtfleet.judged import JudgedCase, JudgedRun
+from rtfleet.operators import Operators
 from rtfleet.profile import Budget
 from rtfleet.records import (
     Case,
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 # History of the format of journal.jsonl and run.json:
 # 1 - first.
 # 2 - launches have their preflight and the device's state while they ran, a run its comparisons with a baseline.
-FORMAT_VERSION = 2
+# 3 - cases have their operators, placements their counts of nodes, options whether the runtime's optimizer is on.
+FORMAT_VERSION = 3
 
 # A launch with more frames than this has its columns in a file of their own.
 INLINE_FRAMES = 10_000
@@ -181,6 +183,7 @@ def _case(judged: JudgedCase, stored: Callable[[str], Json]) -> dict[str, Json]:
             "host": plain(result.parity_host) if result.parity_host else None,
             "device": plain(result.parity_device) if result.parity_device else None,
         },
+        "operators": plain(result.operators) if result.operators else None,
         "budgets": plain(list(result.budgets)),
         "launches": [_launch(launch, stored(launch.launch_id)) for launch in result.launches],
         "summary": plain(judged.summary) if judged.summary else None,
@@ -232,6 +235,7 @@ def _result(document: Mapping[str, Json], columns_of: Callable[[Json], Columns])
         parity_host=record(parity["host"], ParityResult) if parity["host"] else None,
         parity_device=record(parity["device"], ParityResult) if parity["device"] else None,
         error=record(document["error"], CaseError) if document["error"] else None,
+        operators=record(document["operators"], Operators) if document.get("operators") else None,
     )
 
 

@@ -78,6 +78,8 @@ def load(path: Path, graph: Graph, options: Options) -> Session | litert_compile
             if not options.allow_fallback:
                 here = ("cpu", *(name for name, why in litert_compiled.missing(relu_model(1, 1)).items() if not why))
                 raise NoAccelerator(options.accelerator, here, error.reason) from error
+        except (RuntimeError, ValueError) as error:
+            raise _explained(error, path.name) from error
     return Session(path, graph, options)
 
 
