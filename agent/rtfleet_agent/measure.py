@@ -78,13 +78,14 @@ def quiet_collector() -> Iterator[None]:
 
 
 def measure(
-    frames: Sequence[Frame], step: Callable[[], None], pace: Pace, finish: Callable[[], bool]
+    frames: Sequence[Frame], step: Callable[[], None], pace: Pace, finish: Callable[[], bool], *, closing: bool = True
 ) -> Iterator[Block]:
     """Warm-up, measured blocks and, when paced, a closing burst.
 
     Whatever the caller does between two blocks happens while no frame is due: the next block starts on the next
     point of the one grid. `finish` is asked after each block; once true, the paced or burst phase is over. The
-    closing burst still runs (at most 1 s), or a launch that ended early would have no pacing penalty.
+    closing burst still runs (at most 1 s), or a launch that ended early would have no pacing penalty. Without `closing`
+    there is none: what is profiled is the case's own pace.
     """
     source = cycle(frames)
     grid_ns = now_ns()
@@ -115,7 +116,7 @@ def measure(
         if blocks >= LEAST_BLOCKS and measured >= pace.min_frames and now - started_ns >= pace.min_duration_ns:
             break
 
-    if pace.hop_ns:
+    if pace.hop_ns and closing:
         yield from _closing_burst(source, step, pace.block_frames)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -102,23 +102,26 @@ class Pipeline:
         self.outputs: tuple[Tensor, ...] = tuple(tensor for one in sessions.values() for tensor in one.outputs)
 
     def placement(self) -> Placement:
-        """What ran each graph; the share is the worst graph's."""
+        """What ran each graph: all their nodes together, or the least share where nobody counts them."""
         placed = {name: session.placement() for name, session in self._sessions.items()}
-        shares = [one.accelerated_share for one in placed.values()]
-        known = [share for share in shares if share is not None]
-        ran = dict.fromkeys(one.ran for one in placed.values())
-        notes = dict.fromkeys(f"{name}: {note}" for name, one in placed.items() for note in one.notes)
+        shares = [one.accelerated_share for one in placed.values() if one.accelerated_share is not None]
+        taken = [one.accelerated_nodes for one in placed.values() if one.accelerated_nodes is not None]
+        nodes = [one.nodes for one in placed.values() if one.nodes is not None]
+        counted = len(taken) == len(nodes) == len(placed) and sum(nodes) > 0
+        least = min(shares) if len(shares) == len(placed) else None
         return Placement(
             asked=next(iter(placed.values())).asked,
-            ran=", ".join(ran),
-            accelerated_share=min(known) if len(known) == len(shares) else None,
-            notes=tuple(notes),
+            ran=", ".join(dict.fromkeys(one.ran for one in placed.values())),
+            accelerated_share=sum(taken) / sum(nodes) if counted else least,
+            notes=tuple(f"{name}: {note}" for name, one in placed.items() for note in one.notes),
+            accelerated_nodes=sum(taken) if counted else None,
+            nodes=sum(nodes) if counted else None,
         )
 
     def operators(self) -> Sequence[OperatorTime]:
         """Those of all graphs, each under its graph's name."""
         return [
-            OperatorTime(f"{name}: {one.name}", one.op_type, one.calls, one.total_ns)
+            replace(one, name=f"{name}: {one.name}")
             for name, session in self._sessions.items()
             for one in session.operators()
         ]

@@ -14,7 +14,7 @@ from rtfleet_agent.device import Device
 from rtfleet_agent.lease import Held
 from rtfleet_agent.refusal import Refusal
 from rtfleet_agent.runtimes import RUNTIMES
-from rtfleet_agent.runtimes.base import Array, Graph, Options, Placement, RuntimeFacts, State, Tensor
+from rtfleet_agent.runtimes.base import Array, Graph, OperatorTime, Options, Placement, RuntimeFacts, State, Tensor
 from rtfleet_agent.store import Store
 from rtfleet_protos import agent_pb2 as pb
 
@@ -244,14 +244,7 @@ def event(number: int, record: launch.Event) -> pb.Event:
         columns = [_column(name, array) for name, array in record.columns.items()]
         message.outputs.CopyFrom(pb.Outputs(first_frame=record.first_frame, columns=columns))
     elif isinstance(record, launch.Operators):
-        message.operators.CopyFrom(
-            pb.Operators(
-                operators=[
-                    pb.OperatorTime(name=each.name, op_type=each.op_type, calls=each.calls, total_ns=each.total_ns)
-                    for each in record.operators
-                ]
-            )
-        )
+        message.operators.CopyFrom(pb.Operators(operators=map(_operator, record.operators)))
     elif isinstance(record, launch.Finished):
         message.finished.CopyFrom(
             pb.Finished(
@@ -320,7 +313,18 @@ def _placement(placement: Placement) -> pb.Placement:
         ran=placement.ran,
         accelerated_share=placement.accelerated_share,
         notes=placement.notes,
+        accelerated_nodes=placement.accelerated_nodes,
+        nodes=placement.nodes,
     )
+
+
+def _operator(time: OperatorTime) -> pb.OperatorTime:
+    message = pb.OperatorTime(
+        name=time.name, op_type=time.op_type, calls=time.calls, total_ns=time.total_ns, ran_on=time.ran_on
+    )
+    if time.accelerated is not None:
+        message.accelerated = time.accelerated
+    return message
 
 
 def _loaded(record: launch.Loaded) -> pb.Loaded:

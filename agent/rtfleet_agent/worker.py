@@ -159,7 +159,7 @@ def _launch(request: WorkerRequest, commands: Commands) -> Iterator[Event]:
     options = replace(request.options, profile=request.kind == "PROFILE")
     process.pin(options.cpus)
     module = runtime(request.runtime)
-    facts = module.describe()
+    facts = module.describe(plugs=False)
     arrays = read_arrays(request.feeds)
 
     process.forget_peak()
@@ -235,7 +235,8 @@ def _latency(request: WorkerRequest, bound: Bound, feeds: Feeds, commands: Comma
     seen_measured = False
     done = 0
     with quiet_collector():
-        for block in measure(frames, bound.step, request.pace, commands.finish):
+        closing = request.kind == "LATENCY"
+        for block in measure(frames, bound.step, request.pace, commands.finish, closing=closing):
             done += len(block.latency_ns)
             if isinstance(bound, Transcriber):
                 first_token_ns, tokens = bound.taken()

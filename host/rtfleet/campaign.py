@@ -34,10 +34,11 @@ async def run_campaign(order: Order, exports: Exports, journal: Journal, tell: T
     async with contextlib.AsyncExitStack() as stack:
         stations, lost = await station.connect_all(order, journal, tell, stack)
         campaign = Campaign(order, exports, journal, tell, stations, lost)
-        cases = plan.foreseen(order.models, order.suite.settings, order.only_variants, order.devices)
+        settings, profiled = order.suite.settings, order.profile_ops
+        cases = plan.foreseen(order.models, settings, order.only_variants, order.devices, profiled=profiled)
         seconds = sum(case.seconds for case in cases) / (1 if stations[0].facts.is_host else len(stations))
         names = tuple(one.device.name for one in stations)
-        tell(events.Planned(names, tuple(case.case_id for case in cases), order.suite.settings.run.launches, seconds))
+        tell(events.Planned(names, tuple(case.case_id for case in cases), settings.run.launches, seconds))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(preparing.prepare_all(campaign))
             for one in stations:
@@ -72,7 +73,7 @@ async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: 
                     for case in plan.cases_of(entry, settings, variant, prepared.hop_samples, one.device, one.facts):
                         owed = preparing.owed_by(order, entry, prepared.task, one.profile)
                         owed = tuple(limit for limit in owed if prepared.covers == "whole" or limit.task == "all")
-                        cases.append(plan.planned(case, hop_ns, settings.run, owed))
+                        cases.append(plan.planned(case, hop_ns, settings.run, owed, profiled=order.profile_ops))
                         name = one.device.name
                         seconds_of[name] = seconds_of.get(name, 0.0) + cases[-1].seconds
     # On one machine the devices wait for each other, and for the exports.
@@ -84,7 +85,7 @@ async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: 
 
 
 async def _measure(campaign: Campaign, here: Station) -> None:
-    """All of one device: latency in interleaved rounds, then what was missing, then parity (it heats)."""
+    """All of one device: latency in interleaved rounds, then what was missing, then parity and profiles (they heat)."""
     cases: list[Joined] = []
     launches: dict[str, list[Launch]] = {}
     # Rounds that a case has had, those of an earlier host with its good launches.
@@ -133,6 +134,9 @@ async def _measure(campaign: Campaign, here: Station) -> None:
         for joined in cases:
             if good(joined) and campaign.owes_parity(joined):
                 await launching.parity(campaign, here, joined)
+        for joined in cases:
+            if good(joined) and campaign.owes_operators(joined):
+                await launching.operators(campaign, here, joined)
     except DeviceError as error:
         await arrivals.aclose()
         problem = station.case_error(error)

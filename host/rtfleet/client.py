@@ -15,6 +15,7 @@ from rtfleet import launch_log as log
 from rtfleet.artifact import File, Graph, Tensor
 from rtfleet.errors import DeviceError, LeaseHeld
 from rtfleet.loop import Chain, Loop
+from rtfleet.operators import Operators, OperatorTime
 from rtfleet.records import (
     BusyProcess,
     CoreFacts,
@@ -401,7 +402,7 @@ def _event(message: pb.Event) -> log.LaunchEvent | None:
             compile_ns=body.compile_ns,
             load_ns=body.load_ns,
             first_inference_ns=body.first_inference_ns,
-            placement=Placement(placed.asked, placed.ran, _optional(placed, "accelerated_share"), tuple(placed.notes)),
+            placement=_placement(placed),
             runtime=_runtime_facts(body.runtime),
             rss_before_load_bytes=_optional(body, "rss_before_load_bytes"),
             rss_after_load_bytes=_optional(body, "rss_after_load_bytes"),
@@ -429,11 +430,29 @@ def _event(message: pb.Event) -> log.LaunchEvent | None:
             column.name: np.frombuffer(column.data, column.dtype).reshape(tuple(column.dims)) for column in body.columns
         }
         return log.Outputs(body.first_frame, columns)
+    if kind == "operators":
+        times = map(_operator_time, body.operators)
+        return Operators(tuple(sorted(times, key=lambda one: one.total_ns, reverse=True)))
     if kind == "finished":
         return log.Finished(_optional(body, "peak_rss_bytes"), body.memory_reason, _optional(body, "overhead_ns"))
     if kind == "failed":
         return log.Failed(pb.FailureKind.Name(body.kind), body.message, body.signal, body.stderr)
     return None
+
+
+def _placement(placed: pb.Placement) -> Placement:
+    return Placement(
+        asked=placed.asked,
+        ran=placed.ran,
+        accelerated_share=_optional(placed, "accelerated_share"),
+        notes=tuple(placed.notes),
+        accelerated_nodes=_optional(placed, "accelerated_nodes"),
+        nodes=_optional(placed, "nodes"),
+    )
+
+
+def _operator_time(time: pb.OperatorTime) -> OperatorTime:
+    return OperatorTime(time.name, time.op_type, time.calls, time.total_ns, time.ran_on, _optional(time, "accelerated"))
 
 
 def _device_state(state: pb.DeviceState) -> DeviceState:

@@ -102,7 +102,7 @@ class Progress:
 
     device: str
     case_id: str
-    phase: Literal["load", "warm-up", "paced", "burst", "parity"]
+    phase: Literal["load", "warm-up", "paced", "burst", "parity", "profile"]
     frames: int
     target_frames: int
     p50_ns: float | None

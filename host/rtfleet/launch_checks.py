@@ -87,10 +87,12 @@ def exact(budget: Budget, result: CaseResult, artifact: Artifact, launches: Sequ
     placed = [launch.placement for launch in launches if launch.placement is not None]
     shares = [placement.accelerated_share for placement in placed if placement.accelerated_share is not None]
     if not shares or len(shares) < len(launches):
-        notes = next((note for placement in placed for note in placement.notes), "the runtime does not tell")
-        return _open(budget, f"the accelerated share is unknown: {notes}")
+        notes = [note for one in placed for note in one.notes]
+        why = next((note for note in notes if "unknown" in note), (notes or ["the runtime does not tell"])[-1])
+        return _open(budget, f"the accelerated share is unknown: {why.removeprefix('share of nodes unknown: ')}")
+    least = min(placed, key=lambda one: one.accelerated_share or 0.0)
     verdict = "PASS" if min(shares) >= budget.limit else "FAIL"
-    return Check(budget.metric, budget.limit, min(shares), verdict, f"ran on {placed[0].ran}", budget.where)
+    return Check(budget.metric, budget.limit, min(shares), verdict, least.words, budget.where)
 
 
 def _word_errors(budget: Budget, recognition: Recognition | None) -> Check:

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, TypeVar
 import numpy as np
 
 from rtfleet.model import Array
+from rtfleet.operators import Operators
 from rtfleet.records import (
     Block,
     BusyProcess,
@@ -107,7 +108,7 @@ class Failed:
     stderr: str
 
 
-LaunchEvent: TypeAlias = Started | Loaded | Frames | Conditions | Outputs | Finished | Failed
+LaunchEvent: TypeAlias = Started | Loaded | Frames | Conditions | Outputs | Operators | Finished | Failed
 
 # What measuring again may cure. A damaged model, an unknown operator or a NaN stays what it is.
 RETRYABLE = frozenset({"KILLED", "TIMEOUT", "LEASE_LOST", "OUT_OF_MEMORY", "INTERNAL", "DEVICE"})
@@ -219,3 +220,11 @@ def outputs_of(events: Sequence[LaunchEvent]) -> dict[str, Array]:
     parts = sorted((event for event in events if isinstance(event, Outputs)), key=lambda part: part.first_frame)
     names = parts[0].columns if parts else {}
     return {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
+
+
+def operators_of(events: Sequence[LaunchEvent]) -> Operators:
+    """The operators of a PROFILE launch, or why there are none."""
+    told, failed = _first(events, Operators), _first(events, Failed)
+    if failed:
+        return Operators(failed=error_of(failed).text)
+    return told if told and told.times else Operators(failed="the runtime told no times per operator")

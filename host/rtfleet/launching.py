@@ -58,6 +58,12 @@ class Campaign:
         known = result is not None and (result.parity_device or result.recognition) is not None
         return not known and not joined.case.model.startswith(BASELINE)
 
+    def owes_operators(self, joined: Joined) -> bool:
+        """Likewise, where they were asked for; a launch that gave none is tried again."""
+        result = self.order.evidence.results.get(joined.case.id)
+        known = result is not None and result.operators is not None and not result.operators.failed
+        return self.order.profile_ops and not known and not joined.case.model.startswith(BASELINE)
+
 
 async def push(campaign: Campaign, here: Station, artifact: Artifact) -> None:
     """Whatever of the artifact the device lacks."""
@@ -197,3 +203,14 @@ async def parity(campaign: Campaign, here: Station, joined: Joined) -> None:
         campaign.journal.case_error(case.id, of_device)
     else:
         campaign.journal.parity(case.id, "device", of_device)
+
+
+async def operators(campaign: Campaign, here: Station, joined: Joined) -> None:
+    """One launch for the times per operator. Its frames are none of the case's: profiling slows them."""
+    case, artifact = joined.case, joined.artifact
+    asked = plan.order_of(case, artifact, campaign.order.suite.settings.run, "PROFILE")
+    campaign.tell(events.Progress(case.device, case.id, "profile", 0, 0, None, None))
+    async with campaign.quiet:
+        told = [event async for event in here.client.launch(asked)]
+    campaign.journal.operators(case.id, launch_log.operators_of(told))
+    await here.client.acknowledge(asked.launch_id)

@@ -45,6 +45,7 @@ class Order:
         only_variants: A filter on the suite's variants; () is all.
         budgets: metric -> limit of the command line; they replace the profile's and the suite's.
         files_only: Refuse models that are Python.
+        profile_ops: After all latency, one launch a case for its times per operator.
         profiles: A `device_profiles` folder beside fleet.toml, searched before the shipped one.
         evidence: Of the run that is resumed; it stands in that run's directory, not in the order as it is kept.
     """
@@ -57,6 +58,7 @@ class Order:
     only_variants: tuple[str, ...] = ()
     budgets: Mapping[str, float] = field(default_factory=dict)
     files_only: bool = False
+    profile_ops: bool = False
     profiles: Path | None = None
     evidence: Evidence = Evidence()
 

@@ -31,6 +31,8 @@ NS = 1_000_000_000
 EXPORT_S = {"onnx": 10.0, "tflite": 20.0, "coreml": 20.0, "tensorrt": 5.0, "torch": 5.0}
 # Outputs on the device and on the host, after all latency.
 PARITY_S = 6.0
+# A PROFILE launch tells shares, no percentiles; five blocks are the least that a launch has.
+PROFILE_FRAMES = 200
 # What a model's hop is taken for until it is known: those of the zoo are 20 to 80 ms.
 TYPICAL_HOP_NS = 25_000_000
 
@@ -76,7 +78,9 @@ class Plan:
     estimate_s: float
 
 
-def planned(case: Case, hop_ns: int | None, settings: RunSettings, owed: Sequence[Budget] = ()) -> PlannedCase:
+def planned(
+    case: Case, hop_ns: int | None, settings: RunSettings, owed: Sequence[Budget] = (), *, profiled: bool = False
+) -> PlannedCase:
     """What a case will take, and what it can show of the budgets that it owes."""
     paced_ns = hop_ns if case.scenario == "paced" and hop_ns else 0
     frames = budget.target_frames(settings, paced_ns or None)
@@ -85,15 +89,21 @@ def planned(case: Case, hop_ns: int | None, settings: RunSettings, owed: Sequenc
         frames = max(frames, int(settings.min_duration_s * NS / paced_ns))
     shown = dict.fromkeys(power.foretold(limit, frames, settings) for limit in owed)
     said = tuple(sentence for sentence in shown if sentence)
-    return PlannedCase(case.id, settings.launches, settings.launches * launch_s + PARITY_S, said)
+    profile_s = LAUNCH_EXTRA_S + PROFILE_FRAMES * paced_ns / NS if profiled else 0.0
+    return PlannedCase(case.id, settings.launches, settings.launches * launch_s + PARITY_S + profile_s, said)
 
 
 def foreseen(
-    models: Sequence[ModelEntry], settings: Settings, only: Sequence[str], devices: Sequence[Device]
+    models: Sequence[ModelEntry],
+    settings: Settings,
+    only: Sequence[str],
+    devices: Sequence[Device],
+    *,
+    profiled: bool = False,
 ) -> list[PlannedCase]:
     """The cases before any of the models was built, so that their hops are not known yet."""
     return [
-        planned(case, TYPICAL_HOP_NS, settings.run)
+        planned(case, TYPICAL_HOP_NS, settings.run, profiled=profiled)
         for entry in models
         for device in devices
         for case in foreseen_of(entry, settings, only, device)
@@ -132,7 +142,7 @@ def cases_of(
     facts: DeviceFacts | None = None,
     artifact_id: str = "",
 ) -> tuple[Case, ...]:
-    """The cases of one variant on one device: one per accelerator and number of threads.
+    """The cases of one variant on one device: one per accelerator and number of threads, plain ones beside those.
 
     Args:
         facts: What the device said of itself; None: it was not reached, so that a kind of cores stays one.
@@ -152,10 +162,12 @@ def cases_of(
             variant=variant,
             device=device.name,
             scenario=scenario,
-            options=Options(accelerator, count, cpus, settings.allow_fallback, kind),
+            options=Options(accelerator, count, cpus, settings.allow_fallback, kind, optimize),
         )
         for accelerator in settings.accelerators
         for count in threads
+        # What a delegate gains on a CPU shows beside the same without it; a GPU is nothing but a delegate.
+        for optimize in ((True, False) if settings.plain and accelerator == "cpu" else (True,))
     )
 
 
@@ -179,11 +191,13 @@ def order_of(
     paced = case.scenario == "paced"
     hop_ns = artifact.hop_ns if paced and artifact.hop_ns else 0
     min_frames = budget.target_frames(settings, hop_ns or None)
-    warmup_frames, block_frames = WARMUP_FRAMES, _block_frames(hop_ns)
-    estimate_s = launch_estimate_s(hop_ns, min_frames, settings.min_duration_s)
+    warmup_frames, min_duration_s, block_frames = WARMUP_FRAMES, settings.min_duration_s, _block_frames(hop_ns)
+    if kind == "PROFILE":
+        min_frames, min_duration_s, block_frames = PROFILE_FRAMES, 0.0, PROFILE_FRAMES // 5
+    estimate_s = launch_estimate_s(hop_ns, min_frames, min_duration_s)
     if clips := len(artifact.utterances):
         # A frame is a whole clip: a block is one pass over them, so that each has all of them.
-        min_frames = settings.frames or clip_checks.REPEATS * clips
+        min_frames = clips if kind == "PROFILE" else settings.frames or clip_checks.REPEATS * clips
         warmup_frames, block_frames = clip_checks.WARMUP_REPEATS * clips, clips
         heard_s = sum(one.duration_s for one in artifact.utterances)
         estimate_s = max(estimate_s, heard_s * (min_frames + warmup_frames) / clips)  # if it is as slow as speech
@@ -194,13 +208,13 @@ def order_of(
         graphs=artifact.graphs,
         feeds_sha256=artifact.feeds.sha256,
         options=case.options,
-        hop_ns=hop_ns if kind == "LATENCY" else 0,
+        hop_ns=0 if kind == "PARITY" else hop_ns,
         min_frames=min_frames,
-        min_duration_ns=round(settings.min_duration_s * NS),
+        min_duration_ns=round(min_duration_s * NS),
         block_frames=block_frames,
         timeout_s=settings.timeout_s if settings.timeout_s is not None else 3 * estimate_s + 60,
         loop=artifact.loop,
-        optimize=optimize,
+        optimize=optimize and case.options.optimize,
         warmup_frames=warmup_frames,
         warmup_ns=round(WARMUP_S * NS),
     )

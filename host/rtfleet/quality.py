@@ -79,6 +79,10 @@ def _all(
     yield from _what_it_is(result)
     yield from _repeats(result)
     yield from _drifting_state(result)
+    if result.operators and result.operators.failed:
+        yield Warning(
+            "no-operators", f"no times per operator: {result.operators.failed}", "the numbers themselves miss nothing"
+        )
     if summary is None:
         return
     launches = statistics.good_launches(result)
@@ -157,7 +161,10 @@ def _placement(launches: Sequence[Launch]) -> Iterator[Warning]:
     for launch in launches:
         placement = launch.placement
         # `ran` is in the runtime's own words (CPUExecutionProvider, XNNPACK): only the share tells of a fall-back.
-        if placement is not None and (share := placement.accelerated_share) is not None and share < 1:
+        # On a CPU it is a delegate's share, and what that leaves is run there all the same.
+        if placement is None or placement.asked == "cpu":
+            continue
+        if (share := placement.accelerated_share) is not None and share < 1:
             yield Warning(
                 "fallback",
                 f"asked for {placement.asked}, ran on {placement.ran} ({share:.0%} of the nodes as asked)",

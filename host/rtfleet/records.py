@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfleet.artifact import Artifact
+from rtfleet.operators import Operators
 from rtfleet.profile import Budget
 
 Nanoseconds: TypeAlias = npt.NDArray[np.int64]
@@ -161,6 +162,7 @@ class Options:
     Attributes:
         cpus: The cores it is pinned to; () is the scheduler's choice.
         cores: The kind of cores that was asked for; `cpus` are this device's of that kind, () where it is not known.
+        optimize: False is the graph as written: no optimizer of the runtime, no default delegate.
     """
 
     accelerator: str = "cpu"
@@ -168,6 +170,7 @@ class Options:
     cpus: tuple[int, ...] = ()
     allow_fallback: bool = False
     cores: CoreKind | None = None
+    optimize: bool = True
 
 
 @dataclass(frozen=True)
@@ -183,8 +186,9 @@ class Case:
 
     @property
     def id(self) -> str:
-        """`model/variant@device/scenario`, with `+gpu`, `+t4`, `+c0.1`, `+big` where not the default. Stable."""
+        """`model/variant@device/scenario`, `+gpu`, `+plain`, `+t4`, `+c0.1`, `+big` for what is no default. Stable."""
         extra = "" if self.options.accelerator == "cpu" else f"+{self.options.accelerator}"
+        extra += "" if self.options.optimize else "+plain"
         extra += "" if self.options.threads == 1 else f"+t{self.options.threads}"
         if self.options.cores:
             extra += f"+{self.options.cores}"
@@ -211,12 +215,30 @@ class CaseError:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a graph ran. `accelerated_share` None: the runtime does not tell; `notes` says why."""
+    """Where a graph ran.
+
+    Attributes:
+        ran: In the runtime's own words; what the share counts comes first.
+        accelerated_share: Of the nodes, on the accelerator asked for; on a CPU on the delegate that speeds it up. None:
+            the runtime does not tell, and `notes` says why.
+        accelerated_nodes, nodes: The counts behind it, where they are known.
+    """
 
     asked: str
     ran: str
     accelerated_share: float | None = None
     notes: tuple[str, ...] = ()
+    accelerated_nodes: int | None = None
+    nodes: int | None = None
+
+    @property
+    def words(self) -> str:
+        """`XNNPACK took 56 of 61 nodes`."""
+        if not self.nodes:
+            return f"ran on {self.ran}"
+        if not self.accelerated_nodes:
+            return f"all {self.nodes} nodes ran on {self.ran}"
+        return f"{self.ran.split(', ')[0]} took {self.accelerated_nodes} of {self.nodes} nodes"
 
 
 @dataclass(frozen=True)
@@ -358,6 +380,7 @@ class CaseResult:
         budgets: What the case owes: its profile's, replaced by the suite's and the command line's.
         parity_host: Of the same artifact on the local agent; `parity_device` on the device itself.
         recognition: Of a model that gives tokens, in the place of parity.
+        operators: Only where they were asked for.
     """
 
     case: Case
@@ -368,6 +391,7 @@ class CaseResult:
     parity_device: ParityResult | None = None
     recognition: Recognition | None = None
     error: CaseError | None = None
+    operators: Operators | None = None
 
 
 # More than these are slips of the pen; a day's launch is a long one.

@@ -27,6 +27,7 @@ import numpy as np
 from rtfleet import run_json, toml_file
 from rtfleet.errors import RtfleetError, UsageError
 from rtfleet.judged import JudgedRun
+from rtfleet.operators import Operators
 from rtfleet.records import (
     CaseError,
     CaseResult,
@@ -139,6 +140,10 @@ class Journal:
     def recognition(self, case_id: str, result: Recognition) -> None:
         """What a recognizer made of its clips."""
         self._append("recognition", case_id=case_id, result=run_json.plain(result))
+
+    def operators(self, case_id: str, operators: Operators) -> None:
+        """Where the time of a case goes, or why nobody can tell."""
+        self._append("operators", case_id=case_id, operators=run_json.plain(operators))
 
     def case_error(self, case_id: str, error: CaseError) -> None:
         """Why a case that had begun gives no (further) result."""
@@ -269,6 +274,7 @@ def _take(line: Json, folder: Path, devices: dict[str, DeviceFacts], cases: dict
                     parity_host=earlier.parity_host,
                     parity_device=earlier.parity_device,
                     recognition=earlier.recognition,
+                    operators=earlier.operators,
                 )
             else:
                 cases[result.case.id] = _Gathered(result)
@@ -286,6 +292,9 @@ def _take(line: Json, folder: Path, devices: dict[str, DeviceFacts], cases: dict
         case "recognition":
             gathered = cases[line["case_id"]]
             gathered.result = replace(gathered.result, recognition=run_json.record(line["result"], Recognition))
+        case "operators":
+            gathered = cases[line["case_id"]]
+            gathered.result = replace(gathered.result, operators=run_json.record(line["operators"], Operators))
         case "case_error":
             gathered = cases[line["case_id"]]
             gathered.result = replace(gathered.result, error=run_json.record(line["error"], CaseError))

@@ -17,6 +17,7 @@ from rtfleet.artifact import Artifact, File
 from rtfleet.errors import UsageError
 from rtfleet.judged import JudgedCase, JudgedRun
 from rtfleet.loop import Chain, Loop, Seq2Seq
+from rtfleet.operators import Operators
 from rtfleet.profile import Budget
 from rtfleet.records import (
     Case,
@@ -39,7 +40,8 @@ if TYPE_CHECKING:
 # History of the format of journal.jsonl and run.json:
 # 1 - first.
 # 2 - launches have their preflight and the device's state while they ran, a run its comparisons with a baseline.
-# 3 - an artifact's loop is its parameters (null: one graph), launches have columns of tokens, cases a recognition.
+# 3 - an artifact's loop is its parameters (null: one graph), launches have columns of tokens, cases a recognition and
+#     their operators, placements their counts of nodes, options whether the runtime's optimizer is on.
 FORMAT_VERSION = 3
 
 # A launch with more frames than this has its columns in a file of their own.
@@ -193,6 +195,7 @@ def _case(judged: JudgedCase, stored: Callable[[str], Json]) -> dict[str, Json]:
             "device": plain(result.parity_device) if result.parity_device else None,
         },
         "recognition": plain(result.recognition) if result.recognition else None,
+        "operators": plain(result.operators) if result.operators else None,
         "budgets": plain(list(result.budgets)),
         "launches": [_launch(launch, stored(launch.launch_id)) for launch in result.launches],
         "summary": plain(judged.summary) if judged.summary else None,
@@ -245,6 +248,7 @@ def _result(document: Mapping[str, Json], columns_of: Callable[[Json], Columns])
         parity_device=record(parity["device"], ParityResult) if parity["device"] else None,
         recognition=record(told, Recognition) if (told := document.get("recognition")) else None,
         error=record(document["error"], CaseError) if document["error"] else None,
+        operators=record(document["operators"], Operators) if document.get("operators") else None,
     )
 
 

@@ -61,7 +61,11 @@ class ModelEntry:
 
 @dataclass(frozen=True)
 class Settings:
-    """`run = {...}` of a suite, and its command line."""
+    """`run = {...}` of a suite, and its command line.
+
+    Attributes:
+        plain: Each case of the CPU once more with the runtime's optimizer and default delegates off.
+    """
 
     run: RunSettings = field(default_factory=RunSettings)
     scenario: Scenario | None = None
@@ -69,6 +73,7 @@ class Settings:
     accelerators: tuple[str, ...] = ("cpu",)
     cpus: CoreSpec = ()
     allow_fallback: bool = False
+    plain: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class _RunTable:
     accelerators: tuple[str, ...] | None = None
     cpus: CoreSpec | None = None
     allow_fallback: bool | None = None
+    plain: bool | None = None
 
 
 @dataclass(frozen=True)

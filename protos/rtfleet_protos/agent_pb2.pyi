@@ -486,16 +486,20 @@ class Started(_message.Message):
     def __init__(self, pid: _Optional[int] = ..., at_mono_ns: _Optional[int] = ..., boot_id: _Optional[str] = ..., at_unix_ns: _Optional[int] = ...) -> None: ...
 
 class Placement(_message.Message):
-    __slots__ = ("asked", "ran", "accelerated_share", "notes")
+    __slots__ = ("asked", "ran", "accelerated_share", "notes", "accelerated_nodes", "nodes")
     ASKED_FIELD_NUMBER: _ClassVar[int]
     RAN_FIELD_NUMBER: _ClassVar[int]
     ACCELERATED_SHARE_FIELD_NUMBER: _ClassVar[int]
     NOTES_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATED_NODES_FIELD_NUMBER: _ClassVar[int]
+    NODES_FIELD_NUMBER: _ClassVar[int]
     asked: str
     ran: str
     accelerated_share: float
     notes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, asked: _Optional[str] = ..., ran: _Optional[str] = ..., accelerated_share: _Optional[float] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
+    accelerated_nodes: int
+    nodes: int
+    def __init__(self, asked: _Optional[str] = ..., ran: _Optional[str] = ..., accelerated_share: _Optional[float] = ..., notes: _Optional[_Iterable[str]] = ..., accelerated_nodes: _Optional[int] = ..., nodes: _Optional[int] = ...) -> None: ...
 
 class Loaded(_message.Message):
     __slots__ = ("compile_ns", "load_ns", "first_inference_ns", "placement", "runtime", "rss_before_load_bytes", "rss_after_load_bytes", "memory_reason")
@@ -609,16 +613,20 @@ class Outputs(_message.Message):
     def __init__(self, first_frame: _Optional[int] = ..., columns: _Optional[_Iterable[_Union[Column, _Mapping]]] = ...) -> None: ...
 
 class OperatorTime(_message.Message):
-    __slots__ = ("name", "op_type", "calls", "total_ns")
+    __slots__ = ("name", "op_type", "calls", "total_ns", "ran_on", "accelerated")
     NAME_FIELD_NUMBER: _ClassVar[int]
     OP_TYPE_FIELD_NUMBER: _ClassVar[int]
     CALLS_FIELD_NUMBER: _ClassVar[int]
     TOTAL_NS_FIELD_NUMBER: _ClassVar[int]
+    RAN_ON_FIELD_NUMBER: _ClassVar[int]
+    ACCELERATED_FIELD_NUMBER: _ClassVar[int]
     name: str
     op_type: str
     calls: int
     total_ns: int
-    def __init__(self, name: _Optional[str] = ..., op_type: _Optional[str] = ..., calls: _Optional[int] = ..., total_ns: _Optional[int] = ...) -> None: ...
+    ran_on: str
+    accelerated: bool
+    def __init__(self, name: _Optional[str] = ..., op_type: _Optional[str] = ..., calls: _Optional[int] = ..., total_ns: _Optional[int] = ..., ran_on: _Optional[str] = ..., accelerated: bool = ...) -> None: ...
 
 class Operators(_message.Message):
     __slots__ = ("operators",)

@@ -134,6 +134,14 @@ def test_a_profile_launch_tells_the_time_of_each_operator(request_of) -> None:
     assert operators[0].total_ns >= 100_000 * operators[0].calls / 2
 
 
+def test_a_profile_launch_of_a_stream_keeps_its_pace_and_ends_without_a_burst(request_of) -> None:
+    paced = replace(request_of(latency_us=100), kind="PROFILE", pace=replace(QUICK, hop_ns=2_000_000))
+    events = answered(paced)
+    assert [block.phase for block in only(events, Block)] == ["WARMUP", "PACED", "PACED"]
+    # What the runtime saw is what was run, and the first inference.
+    assert only(events, Operators)[0].operators[0].calls == 1 + sum(len(one.latency_ns) for one in only(events, Block))
+
+
 def test_finish_on_stdin_ends_the_launch_after_the_block_in_hand(request_of) -> None:
     endless = replace(request_of(latency_us=50), pace=replace(QUICK, max_frames=0, min_frames=10**9))
     with started(endless) as worker:

@@ -10,6 +10,7 @@ from invented import MS, REFERENCE, artifact, budget, case, device, launch, pari
 
 from rtfleet.artifact import Artifact, File, Graph, State, Tensor
 from rtfleet.judged import Check, JudgedCase, JudgedRun, Percentiles, Summary, Verdict, Warning
+from rtfleet.operators import Operators, OperatorTime
 from rtfleet.profile import Budget
 from rtfleet.records import CaseError, CaseResult, Launch, Options, Placement, Run, RunSettings, RuntimeFacts
 from rtfleet.run_file import Journal
@@ -52,6 +53,15 @@ def measured_launch(launch_id: str = "l1", frames: int = 459, round_: int = 1, *
     return launch(latency_ms, **(facts | changes))
 
 
+OPERATORS = Operators(
+    (
+        OperatorTime("Convolution #2", "Convolution", 200, 6_000_000, "XNNPACK", accelerated=True),
+        OperatorTime("SPLIT_V #25", "SPLIT_V", 200, 3_000_000, "built-in kernels", accelerated=False),
+        OperatorTime("less than 1 µs each", "", 200, 1_000_000),
+    )
+)
+
+
 def whole_case(*launches: Launch, **changes: object) -> CaseResult:
     """A case with launches, budgets and both parities."""
     facts = {
@@ -59,6 +69,7 @@ def whole_case(*launches: Launch, **changes: object) -> CaseResult:
         "budgets": (P99, budget("size_mb", 50)),
         "parity_host": parity(optimized=False),
         "parity_device": parity(snr_db=None, max_abs_error=0.0),
+        "operators": OPERATORS,
     }
     return case(*(launches or (measured_launch(),)), **(facts | changes))
 
@@ -92,7 +103,7 @@ def journalled(run: Run, folder: Path) -> Path:
         for facts in run.devices:
             journal.device(facts)
         for result in run.results:
-            journal.case(dataclasses.replace(result, launches=(), parity_host=None, parity_device=None))
+            journal.case(dataclasses.replace(result, launches=(), parity_host=None, parity_device=None, operators=None))
             for one in result.launches:
                 journal.intent(result.case.id, one.launch_id)
                 journal.launch(result.case.id, one)
@@ -102,6 +113,8 @@ def journalled(run: Run, folder: Path) -> Path:
                 journal.parity(result.case.id, "device", result.parity_device)
             if result.recognition:
                 journal.recognition(result.case.id, result.recognition)
+            if result.operators:
+                journal.operators(result.case.id, result.operators)
         if run.finished or run.interrupted:
             journal.end(run.interrupted)
     return folder

@@ -27,7 +27,7 @@ from invented import (
 from rtfleet import metrics
 from rtfleet.budget import decide, judge, judge_case, judged_budgets, target_frames
 from rtfleet.errors import UsageError
-from rtfleet.judged import Check, JudgedCase
+from rtfleet.judged import Check, JudgedCase, Verdict
 from rtfleet.records import BusyProcess, CaseError, CaseResult, Options, Placement, Preflight, Run, RunSettings
 
 HOP_NS = 80 * MS
@@ -384,6 +384,26 @@ def test_the_accelerated_share_is_that_of_the_worst_launch() -> None:
 
     assert (check_of(case(*runs, budgets=owed)).verdict, check_of(case(*runs, budgets=owed)).value) == ("FAIL", 0.8)
     assert check_of(case(unknown, budgets=owed)).reason.endswith("the delegate does not tell")
+
+
+@pytest.mark.parametrize(
+    ("placement", "verdict", "reason"),
+    [
+        (Placement("cpu", "XNNPACK", 56 / 61, ("1 threads",), 56, 61), "PASS", "XNNPACK took 56 of 61 nodes"),
+        (Placement("cpu", "built-in kernels", 0.0, (), 0, 61), "FAIL", "all 61 nodes ran on built-in kernels"),
+        (Placement("gpu", "Luna, CPU", 0.5, (), 2, 4), "FAIL", "Luna took 2 of 4 nodes"),
+        (Placement("cpu", "CPUExecutionProvider", 1.0), "PASS", "ran on CPUExecutionProvider"),
+        (Placement("gpu", "Luna", None, ("1 threads", "share of nodes unknown: too old", "cold")), "INCONCLUSIVE",
+         "the accelerated share is unknown: too old"),
+    ],
+)  # fmt: skip
+def test_the_accelerated_share_says_what_took_how_many_nodes(
+    placement: Placement, verdict: Verdict, reason: str
+) -> None:
+    owed = (budget("accelerated_share", 0.9, floor=True),)
+    check = check_of(case(launch(1.0, placement=placement), budgets=owed))
+
+    assert (check.verdict, check.reason) == (verdict, reason)
 
 
 # ---- parity --------------------------------------------------------------------------------------------------------

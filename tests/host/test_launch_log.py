@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from rtfleet import launch_log as log
+from rtfleet.operators import Operators, OperatorTime
 from rtfleet.records import BusyProcess, Launch, Phase
 
 
@@ -90,3 +91,23 @@ def test_outputs_are_joined_in_the_order_of_their_frames() -> None:
     first = log.Outputs(0, {"score": np.array([[2.0]])})
 
     assert log.outputs_of([later, first])["score"].tolist() == [[2.0], [3.0]]
+
+
+def test_operators_or_why_there_are_none() -> None:
+    told = Operators((OperatorTime("conv", "Conv", 2, 300),))
+
+    assert log.operators_of([told]) == told
+    assert log.operators_of([log.Failed("KILLED", "it was killed", "SIGSEGV", "")]).failed == "it was killed (SIGSEGV)"
+    assert log.operators_of([Operators()]).failed == "the runtime told no times per operator"
+
+
+def test_the_share_of_time_is_that_of_the_operators_of_which_it_is_known() -> None:
+    fast, slow = (
+        OperatorTime("a", "A", 1, 300, "X", accelerated=True),
+        OperatorTime("b", "B", 1, 100, accelerated=False),
+    )
+
+    assert Operators((fast, slow, OperatorTime("rest", "", 1, 400))).accelerated_share == 0.75
+    # Of so little that it would mislead.
+    assert Operators((fast, slow, OperatorTime("rest", "", 1, 401))).accelerated_share is None
+    assert Operators().accelerated_share is None

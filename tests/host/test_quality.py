@@ -20,6 +20,7 @@ from invented import (
 
 from rtfleet import quality, statistics
 from rtfleet.judged import Warning
+from rtfleet.operators import Operators
 from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Launch, Placement, Run, RuntimeFacts
 
 QUIET = launch(1.0, burst_latency_ns=np.full(300, MS))
@@ -65,6 +66,16 @@ def test_a_quiet_case_has_no_warnings() -> None:
 )
 def test_what_a_reader_must_know_is_said(code: str, text: str, disturbed: Launch) -> None:
     assert text in told(case(disturbed, disturbed, disturbed))[code].text
+
+
+def test_what_a_delegate_leaves_on_a_cpu_is_no_fall_back() -> None:
+    placed = replace(QUIET, placement=Placement("cpu", "XNNPACK", 0.9, (), 9, 10))
+    assert told(case(placed, placed, placed)) == {}
+
+
+def test_operators_that_were_asked_for_and_are_missing_are_said() -> None:
+    found = replace(case(QUIET, QUIET, QUIET), operators=Operators(failed="this LiteRT has no libLiteRt.so"))
+    assert told(found)["no-operators"].text == "no times per operator: this LiteRT has no libLiteRt.so"
 
 
 def test_stalls_are_counted_and_the_longest_named() -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from builders import (
     HOSTILE,
+    OPERATORS,
     journalled,
     judged,
     judged_case,
@@ -31,6 +32,7 @@ from rtfleet.artifact import Utterance
 from rtfleet.budget import judge
 from rtfleet.errors import RtfleetError, UsageError
 from rtfleet.loop import Cache, Carried, Chain, Edge, Seq2Seq
+from rtfleet.operators import Operators
 from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Reading, Recognition, Run
 from rtfleet.run_file import Journal
 from rtfleet.run_json import FORMAT_VERSION
@@ -180,10 +182,10 @@ def test_a_disk_without_room_is_named_and_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (b"{}\n", "line 10 is damaged"),
-        (b"nonsense\n", "line 10 is damaged"),
-        (b'{"type": "dance"}\n', "line 10: is damaged: unknown record 'dance'"),
-        (b'{"type": "launch", "case_id": "nobody"}\n', "line 10: launch is missing"),
+        (b"{}\n", "line 11 is damaged"),
+        (b"nonsense\n", "line 11 is damaged"),
+        (b'{"type": "dance"}\n', "line 11: is damaged: unknown record 'dance'"),
+        (b'{"type": "launch", "case_id": "nobody"}\n', "line 11: launch is missing"),
         (b'{"type": "device", "facts": {"alias": "a", "colour": 1}}\n', "colour: unknown key"),
     ],
 )
@@ -237,7 +239,7 @@ DOCUMENTED = {
     "run": """format_version run_id started_at rtfleet_version host settings devices budgets verdict exit_code cases
         comparisons""",
     "case": """case_id model task covers variant device scenario hop_samples sample_rate_hz options runtime artifact
-        placement parity launches summary checks warnings error verdict""",
+        placement operators parity launches summary checks warnings error verdict""",
     "launch": """launch_id kind round started_at started_mono_ns boot_id compile_ns load_ns first_inference_ns
         warmup_latency_ns latency_ns lateness_ns burst_latency_ns blocks overhead_ns feeds_sha256 rss_before_load_bytes
         rss_after_load_bytes peak_rss_bytes preflight device_before device_during device_after error""",
@@ -295,6 +297,31 @@ def _watched(run: Run) -> Run:
     devices = tuple(dataclasses.replace(facts, cores_info=cores) for facts in run.devices)
     result = dataclasses.replace(result, launches=(dataclasses.replace(launch, blocks=blocks), *result.launches[1:]))
     return dataclasses.replace(run, devices=devices, results=(result,))
+
+
+def test_operators_that_are_told_again_replace_those_that_failed(tmp_path: Path) -> None:
+    failed = dataclasses.replace(RUN.results[0], operators=Operators(failed="killed"))
+    folder = journalled(dataclasses.replace(RUN, results=(failed,), finished=False), tmp_path / "run")
+    assert run_file.read(folder).results[0].operators == failed.operators
+    with run_file.Journal.resume(folder) as journal:
+        journal.case(dataclasses.replace(failed, launches=()))
+        journal.operators(failed.case.id, OPERATORS)
+
+    assert run_file.read(folder).results[0].operators == OPERATORS
+
+
+def test_a_run_of_before_there_were_profiles_is_read(tmp_path: Path) -> None:
+    document = _document(RUN)
+    document["format_version"] = 2
+    for case in document["cases"]:
+        del case["operators"], case["options"]["optimize"]
+        for placement in (case["placement"], *(launch["placement"] for launch in case["launches"])):
+            del placement["accelerated_nodes"], placement["nodes"]
+            placement.pop("accelerated_nodes_reason", None), placement.pop("nodes_reason", None)
+    (tmp_path / "run.json").write_text(json.dumps(document))
+
+    (before,) = run_file.read(tmp_path / "run.json").results
+    assert before == dataclasses.replace(before, operators=None) and before.case.options.optimize
 
 
 def test_what_others_did_while_a_block_ran_is_kept(tmp_path: Path) -> None:

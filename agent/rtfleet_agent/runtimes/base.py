@@ -2,7 +2,7 @@
 
 A runtime is a module with four functions:
 
-    def describe() -> RuntimeFacts                                        # what is here, and why the rest is not
+    def describe(plugs: bool = True) -> RuntimeFacts                      # what is here, and why the rest is not
     def compile(graph: Graph, cache: Path, options: Options) -> Path      # graph.path where there is nothing to do
     def load(path: Path, graph: Graph, options: Options) -> Session       # raises the errors below
     def one_op(folder: Path, inputs: int, outputs: int) -> Graph          # the smallest model, to time the harness
@@ -119,26 +119,37 @@ class Placement:
 
     Attributes:
         asked: The accelerator asked for.
-        ran: What ran, in the runtime's own words ("CPUExecutionProvider", "XNNPACK").
-        accelerated_share: Fraction of nodes on the accelerator asked for; None where the runtime does not tell.
+        ran: What ran, in the runtime's own words ("CPUExecutionProvider", "XNNPACK"); what the share counts first.
+        accelerated_share: Fraction of nodes on the accelerator asked for, on a CPU on the delegate that speeds it up;
+            None where the runtime does not tell.
         notes: What a reader of the number must know ("state h requantized between its two ends"), and why a
-            share is unknown.
+            share is unknown ("share of nodes unknown: ...").
+        accelerated_nodes, nodes: The counts behind the share, where they are known.
     """
 
     asked: str
     ran: str
     accelerated_share: float | None = None
     notes: tuple[str, ...] = ()
+    accelerated_nodes: int | None = None
+    nodes: int | None = None
 
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """Time of one operator in a PROFILE launch, summed over its calls."""
+    """Time of one operator in a PROFILE launch, summed over its calls.
+
+    Attributes:
+        ran_on: What ran it, in the runtime's own words.
+        accelerated: That is what `Placement.accelerated_share` counts; None where it is not known.
+    """
 
     name: str
     op_type: str
     calls: int
     total_ns: int
+    ran_on: str = ""
+    accelerated: bool | None = None
 
 
 class RuntimeFailure(Exception):
@@ -178,6 +189,7 @@ class NoAccelerator(RuntimeFailure):
 
     def __init__(self, asked: str, available: Sequence[str], reason: str = "") -> None:
         self.available = tuple(available)
+        self.reason = reason
         super().__init__(
             f"accelerator '{asked}' is not available here{': ' + reason if reason else ''}; "
             f"this runtime offers {', '.join(self.available)}"
@@ -236,7 +248,9 @@ class Session(Protocol):
 class Runtime(Protocol):
     """The module itself."""
 
-    def describe(self) -> RuntimeFacts: ...
+    def describe(self, plugs: bool = True) -> RuntimeFacts:
+        """`plugs` False: only what identifies the runtime. No accelerator's library gets into this process."""
+
     def compile(self, graph: Graph, cache: Path, options: Options) -> Path: ...
     def load(self, path: Path, graph: Graph, options: Options) -> Session: ...
     def one_op(self, folder: Path, inputs: int, outputs: int) -> Graph: ...

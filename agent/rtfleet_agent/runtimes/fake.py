@@ -88,7 +88,7 @@ class Spec:
     faults: tuple[Mapping[str, Any], ...]
 
 
-def describe() -> RuntimeFacts:
+def describe(plugs: bool = True) -> RuntimeFacts:
     """This file computes, so its own hash is the library's."""
     return RuntimeFacts(
         name="fake",
@@ -169,7 +169,9 @@ class Session:
 
     def operators(self) -> tuple[OperatorTime, ...]:
         """The pretending itself, as one operator."""
-        return (OperatorTime("fake", "Fake", next(self._steps), self._time_ns),) if self._profile else ()
+        if not self._profile:
+            return ()
+        return (OperatorTime("fake", "Fake", next(self._steps), self._time_ns, "fake", accelerated=True),)
 
     def close(self) -> None:
         self._memory = np.empty(0, np.uint8)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import ai_edge_litert
 import numpy as np
 from ai_edge_litert import interpreter as api
 
+from rtfleet_agent.runtimes import litert_compiled
 from rtfleet_agent.runtimes.base import (
     Array,
     BadModel,
@@ -39,13 +39,18 @@ from rtfleet_agent.runtimes.base import (
     requantize,
     resolved_shape,
 )
+from rtfleet_agent.runtimes.litert_interface import Interface, interface_of, tensor_of
+from rtfleet_agent.runtimes.litert_profile import operator_times
 from rtfleet_agent.runtimes.tflite_bytes import relu_model
+from rtfleet_agent.runtimes.tflite_nodes import DELEGATE, Node, split
 
-_ONLY_CPU = "this agent drives LiteRT's Interpreter, which runs on the CPU in this package"
 
+def describe(plugs: bool = True) -> RuntimeFacts:
+    """The wheel's one large library computes; older wheels have it in the wrapper itself.
 
-def describe() -> RuntimeFacts:
-    """The wheel's one large library computes; older wheels have it in the wrapper itself."""
+    Whether a GPU or NPU is here is found out by trying: an accelerator's library says so only then.
+    """
+    missing = litert_compiled.missing(relu_model(1, 1)) if plugs else {}
     folder = Path(api.__file__).parent
     library = folder / "libpywrap_litert_common.so"
     if not library.exists():
@@ -54,8 +59,8 @@ def describe() -> RuntimeFacts:
         name="litert",
         version=str(getattr(ai_edge_litert, "__version__", "unknown")),
         library_sha256=file_sha256(library),
-        accelerators=("cpu",),
-        unavailable={"gpu": _ONLY_CPU, "npu": _ONLY_CPU},
+        accelerators=("cpu", *(name for name, why in missing.items() if not why)),
+        unavailable={name: why for name, why in missing.items() if why},
     )
 
 
@@ -64,10 +69,17 @@ def compile(graph: Graph, cache: Path, options: Options) -> Path:
     return graph.path
 
 
-def load(path: Path, graph: Graph, options: Options) -> Session:
-    """An interpreter with `options.threads` threads; tensors are allocated by `bind`, for its shapes."""
-    if options.accelerator != "cpu" and not options.allow_fallback:
-        raise NoAccelerator(options.accelerator, ("cpu",), _ONLY_CPU)
+def load(path: Path, graph: Graph, options: Options) -> Session | litert_compiled.Session:
+    """On the CPU an interpreter with `options.threads` threads; tensors are allocated by `bind`, for its shapes."""
+    if options.accelerator != "cpu":
+        try:
+            return litert_compiled.Session(path, graph, options)
+        except NoAccelerator as error:
+            if not options.allow_fallback:
+                here = ("cpu", *(name for name, why in litert_compiled.missing(relu_model(1, 1)).items() if not why))
+                raise NoAccelerator(options.accelerator, here, error.reason) from error
+        except (RuntimeError, ValueError) as error:
+            raise _explained(error, path.name) from error
     return Session(path, graph, options)
 
 
@@ -76,16 +88,6 @@ def one_op(folder: Path, inputs: int, outputs: int) -> Graph:
     path = folder / "one_op.tflite"
     path.write_bytes(relu_model(inputs, outputs))
     return Graph("one_op", path)
-
-
-@dataclass(frozen=True)
-class Interface:
-    """How a model is called: name -> the interpreter's details of the tensor, in one subgraph."""
-
-    signature: str
-    subgraph: int
-    inputs: Mapping[str, Mapping[str, Any]]
-    outputs: Mapping[str, Mapping[str, Any]]
 
 
 class Session:
@@ -97,9 +99,9 @@ class Session:
         self._fresh: Any = self._new()
         self._runner: Any = None
         self._bound: Bound | None = None
-        self.interface = _interface(self._fresh, graph.shapes)
-        self.inputs = tuple(_tensor(name, details) for name, details in self.interface.inputs.items())
-        self.outputs = tuple(_tensor(name, details) for name, details in self.interface.outputs.items())
+        self.interface = interface_of(self._fresh, graph.shapes)
+        self.inputs = tuple(tensor_of(name, details) for name, details in self.interface.inputs.items())
+        self.outputs = tuple(tensor_of(name, details) for name, details in self.interface.outputs.items())
 
     def placement(self) -> Placement:
         options = self._options
@@ -109,11 +111,18 @@ class Session:
         if self.interface.signature:
             notes.append(f"signature {self.interface.signature}")
         if self._bound is None:
-            return Placement(
-                options.accelerator, "unknown", None, (*notes, "delegates are chosen when shapes are bound")
-            )
-        share = 1.0 if options.accelerator == "cpu" else 0.0
-        return Placement(options.accelerator, self._bound.ran(), share, (*notes, *self._bound.notes))
+            notes.append("share of nodes unknown: delegates are chosen when shapes are bound")
+            return Placement(options.accelerator, "unknown", None, tuple(notes))
+        notes += self._bound.notes
+        if options.accelerator != "cpu":
+            notes.append(f"fell back to the CPU: no {options.accelerator} could be used")
+            return Placement(options.accelerator, self._bound.ran(), 0.0, tuple(notes))
+        if self.interface.subgraph:
+            notes.append("share of nodes unknown: LiteRT lists the nodes of a file's first subgraph only")
+            return Placement(options.accelerator, self._bound.ran(), None, tuple(notes))
+        taken, left = map(len, split(self._bound.nodes()))
+        share = taken / (taken + left) if taken + left else None
+        return Placement(options.accelerator, self._bound.ran(), share, tuple(notes), taken, taken + left)
 
     def bind(self, shapes: Mapping[str, Shape], states: Sequence[State]) -> Bound:
         self._bound = Bound(self, shapes, states)
@@ -133,8 +142,12 @@ class Session:
         return {name: calls.read(name).copy() for name in self.interface.outputs}
 
     def operators(self) -> tuple[OperatorTime, ...]:
-        """The Interpreter has no times per operator in Python."""
-        return ()
+        """Of inferences of their own, on the last frame: the Interpreter has no times per operator in Python."""
+        if not self._options.profile or self._bound is None:
+            return ()
+        library = Path(api.__file__).parent / "libLiteRt.so"
+        called = self.interface
+        return operator_times(library, self._path, called.signature, called.subgraph, self._bound.held(), self._options)
 
     def close(self) -> None:
         self._fresh = self._runner = self._bound = None
@@ -204,8 +217,20 @@ class Bound:
 
     def ran(self) -> str:
         """XNNPACK where it took nodes of the primary subgraph."""
-        names = {details["op_name"] for details in self._interpreter._get_ops_details()}
-        return "XNNPACK" if "DELEGATE" in names else "built-in kernels"
+        delegated = any(node.op_type == DELEGATE for node in self.nodes())
+        return "XNNPACK" if delegated else "built-in kernels"
+
+    def nodes(self) -> list[Node]:
+        """The primary subgraph's, with those of delegates behind them."""
+        inner = self._interpreter._interpreter
+        return [
+            Node(inner.NodeName(index), tuple(inner.NodeInputs(index)), tuple(inner.NodeOutputs(index)))
+            for index in range(inner.NumNodes())
+        ]
+
+    def held(self) -> Mapping[str, Array]:
+        """All inputs as they are now, states too."""
+        return self._held
 
     def _open(self) -> None:
         self._interpreter = self._session.interpreter(self._shapes)
@@ -341,51 +366,6 @@ def _advance(into: Array, out: Array, source: Tensor, target: Tensor) -> Callabl
 def _differ(source: Tensor, target: Tensor) -> bool:
     known = source.scale is not None and target.scale is not None
     return known and (source.scale, source.zero_point) != (target.scale, target.zero_point)
-
-
-def _interface(interpreter: Any, shapes: Mapping[str, Shape]) -> Interface:
-    """The way of calling that has inputs of these names and shapes: `serving_default` first, tensor names last."""
-    signatures = sorted(interpreter.get_signature_list(), key=lambda name: name != "serving_default")
-    ways = []
-    for signature in signatures:
-        runner = interpreter.get_signature_runner(signature)
-        subgraph = int(getattr(runner, "_subgraph_index", 0))
-        ways.append(Interface(signature, subgraph, runner.get_input_details(), runner.get_output_details()))
-    ways.append(
-        Interface(
-            "",
-            0,
-            {details["name"]: details for details in interpreter.get_input_details()},
-            {details["name"]: details for details in interpreter.get_output_details()},
-        )
-    )
-    return next((way for way in ways if _takes(way, shapes)), ways[0])
-
-
-def _takes(way: Interface, shapes: Mapping[str, Shape]) -> bool:
-    if not set(shapes) <= set(way.inputs):
-        return False
-    for name, shape in shapes.items():
-        dims = _dims(way.inputs[name])
-        if len(dims) != len(shape) or any(own not in (-1, dim) for own, dim in zip(dims, shape, strict=True)):
-            return False
-    return True
-
-
-def _dims(details: Mapping[str, Any]) -> tuple[int, ...]:
-    signature = tuple(int(dim) for dim in details["shape_signature"])
-    return signature or tuple(int(dim) for dim in details["shape"])
-
-
-def _tensor(name: str, details: Mapping[str, Any]) -> Tensor:
-    dtype = np.dtype(details["dtype"])
-    if dtype.kind not in "fiub":
-        raise UnsupportedModel(f"'{name}' is a tensor of {dtype}; only numbers and booleans can be fed")
-    quantization = details["quantization_parameters"]
-    scales, zero_points = quantization["scales"], quantization["zero_points"]
-    if dtype.kind == "f" or len(scales) != 1 or not scales[0]:
-        return Tensor(name, dtype.name, _dims(details))
-    return Tensor(name, dtype.name, _dims(details), float(scales[0]), int(zero_points[0]))
 
 
 def _resize(interpreter: Any, index: int, shape: Shape, subgraph: int) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
+from rtfleet_agent.runtimes import ort_plugs
 from rtfleet_agent.runtimes.base import (
     Array,
     BadModel,
@@ -49,21 +50,6 @@ from rtfleet_agent.runtimes.base import (
 from rtfleet_agent.runtimes.onnx_bytes import identity_model
 
 CPU = "CPUExecutionProvider"
-# What we call an accelerator -> the providers that are one, best first.
-_PROVIDERS = {
-    "gpu": (
-        "CUDAExecutionProvider",
-        "MIGraphXExecutionProvider",
-        "ROCMExecutionProvider",
-        "DmlExecutionProvider",
-        "WebGpuExecutionProvider",
-    ),
-    "npu": ("QNNExecutionProvider", "VitisAIExecutionProvider", "NnapiExecutionProvider", "CoreMLExecutionProvider"),
-}
-_MISSING = {
-    "gpu": "this build of onnxruntime has {here}; on the device install onnxruntime-gpu in its place",
-    "npu": "this build of onnxruntime has {here}; an NPU needs the vendor's build, such as onnxruntime-qnn",
-}
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -72,18 +58,15 @@ _DTYPES = {
 } | {f"tensor({name})": name for name in ("int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64")}
 
 
-def describe() -> RuntimeFacts:
+def describe(plugs: bool = True) -> RuntimeFacts:
     """The Python module's own library computes: it holds the runtime whole."""
-    here = onnxruntime.get_available_providers()
-    found = {name: _provider(name) for name in _PROVIDERS}
+    found = ort_plugs.found() if plugs else ort_plugs.NOTHING
     return RuntimeFacts(
         name="onnxruntime",
         version=onnxruntime.__version__,
         library_sha256=file_sha256(Path(native.__file__)),
-        accelerators=("cpu", *(name for name, provider in found.items() if provider)),
-        unavailable={
-            name: _MISSING[name].format(here=", ".join(here)) for name, provider in found.items() if not provider
-        },
+        accelerators=("cpu", *found.accelerators),
+        unavailable=found.unavailable,
     )
 
 
@@ -103,24 +86,25 @@ def load(path: Path, graph: Graph, options: Options) -> Session:
     if options.profile:
         settings.enable_profiling = True
         settings.profile_file_prefix = str(Path(tempfile.gettempdir()) / f"rtfleet_profile_{os.getpid()}")
-    providers = [CPU]
+    provider, named = CPU, [CPU]
     if options.accelerator != "cpu":
-        provider = _provider(options.accelerator)
-        if provider is None:
-            facts = describe()
-            raise NoAccelerator(options.accelerator, facts.accelerators, facts.unavailable.get(options.accelerator, ""))
-        providers = [provider, CPU] if options.allow_fallback else [provider]
+        plug = ort_plugs.find(options.accelerator)
+        provider = plug.provider
+        named = [provider, CPU] if options.allow_fallback else [provider]
+        if plug.device is not None:
+            settings.add_provider_for_devices([plug.device], {})
+            named = []
         settings.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if not options.allow_fallback:
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     try:
-        session = onnxruntime.InferenceSession(str(path), settings, providers=providers, enable_fallback=False)
+        session = onnxruntime.InferenceSession(str(path), settings, providers=named or None, enable_fallback=False)
     except Exception as error:
         raise _explained(error, path, options) from error
-    if providers[0] not in session.get_providers():
+    if provider not in session.get_providers():
         # A provider whose libraries are missing is only logged and left out.
-        raise NoAccelerator(options.accelerator, ("cpu",), f"{providers[0]} did not start; see the worker's stderr")
-    return Session(session, providers[0], options)
+        raise NoAccelerator(options.accelerator, ("cpu",), f"{provider} did not start; see the worker's stderr")
+    return Session(session, provider, options)
 
 
 def one_op(folder: Path, inputs: int, outputs: int) -> Graph:
@@ -146,16 +130,18 @@ class Session:
         notes = [f"{options.threads} intra-op threads, operators in sequence"]
         if not options.optimize:
             notes.append("graph optimisations off")
-        if self._provider == CPU:
-            return Placement(options.accelerator, CPU, 1.0, tuple(notes))
+        if self._options.accelerator == "cpu":
+            return Placement("cpu", CPU, 1.0, tuple(notes))
         try:
             parts = self._session.get_provider_graph_assignment_info()
         except (AttributeError, RuntimeError) as error:
             notes.append(f"share of nodes unknown: {error}")
             return Placement(options.accelerator, self._provider, None, tuple(notes))
         nodes = [part.ep_name for part in parts for _ in part.get_nodes()]
-        share = nodes.count(self._provider) / len(nodes) if nodes else None
-        return Placement(options.accelerator, ", ".join(sorted(set(nodes))) or self._provider, share, tuple(notes))
+        taken = nodes.count(self._provider)
+        ran = dict.fromkeys((self._provider, *sorted(nodes)) if taken else sorted(nodes))
+        share = taken / len(nodes) if nodes else None
+        return Placement(options.accelerator, ", ".join(ran), share, tuple(notes), taken, len(nodes))
 
     def bind(self, shapes: Mapping[str, Shape], states: Sequence[State]) -> Bound:
         return Bound(self, self._session, shapes, states)
@@ -174,7 +160,7 @@ class Session:
         path = Path(self._session.end_profiling())
         events = json.loads(path.read_text())
         path.unlink()
-        return _operator_times(events)
+        return _operator_times(events, self._provider)
 
     def close(self) -> None:
         self._session = None
@@ -292,12 +278,6 @@ def _tensor(node: Any) -> Tensor:
     return Tensor(node.name, _DTYPES[node.type], tuple(dim if isinstance(dim, int) else -1 for dim in node.shape))
 
 
-def _provider(accelerator: str) -> str | None:
-    """The execution provider for "gpu", "npu" or a provider's own name, where this build has it."""
-    here = onnxruntime.get_available_providers()
-    return next((name for name in _PROVIDERS.get(accelerator, (accelerator,)) if name in here), None)
-
-
 def _explained(error: Exception, path: Path, options: Options) -> RuntimeFailure:
     """ONNX Runtime's refusal to load, by its kind and in one sentence."""
     text = _first_line(error)
@@ -335,10 +315,18 @@ def _first_line(error: Exception) -> str:
     return re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", text)
 
 
-def _operator_times(events: Sequence[Mapping[str, Any]]) -> tuple[OperatorTime, ...]:
-    calls: dict[tuple[str, str], list[int]] = {}
+def _operator_times(events: Sequence[Mapping[str, Any]], provider: str) -> tuple[OperatorTime, ...]:
+    """Of all runs but the first fifth, which warm up. Times are whole microseconds, rounded both ways alike."""
+    runs = sorted(int(event["ts"]) for event in events if event.get("name") == "model_run")
+    warm_us = runs[len(runs) // 5] if runs else 0
+    times: dict[tuple[str, str, str], list[int]] = {}
     for event in events:
-        if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time"):
-            key = str(event["name"]).removesuffix("_kernel_time"), str(event["args"].get("op_name", ""))
-            calls.setdefault(key, []).append(int(event["dur"]) * 1000)
-    return tuple(OperatorTime(name, kind, len(times), sum(times)) for (name, kind), times in calls.items())
+        if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time") and int(event["ts"]) >= warm_us:
+            told = event["args"]
+            name = str(event["name"]).removesuffix("_kernel_time")
+            key = name, str(told.get("op_name", "")), str(told.get("provider", ""))
+            times.setdefault(key, []).append(int(event["dur"]) * 1000)
+    return tuple(
+        OperatorTime(name, kind, len(each), sum(each), ran_on, accelerated=ran_on == provider)
+        for (name, kind, ran_on), each in times.items()
+    )

@@ -4,57 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from rtfleet import cores, source
+from rtfleet.cli.description import Description, pairs
 from rtfleet.errors import UsageError
-from rtfleet.model import TASKS, Task
 from rtfleet.records import CoreSpec, Scenario
 from rtfleet.suite import ACCELERATORS, ModelEntry, Settings, Suite, check_variants, name_of
 
 SCENARIOS: tuple[Scenario, ...] = ("paced", "burst")
-
-
-def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
-    """`NAME=VALUE` flags. Raises UsageError."""
-    found: dict[str, str] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not (name and equals and value):
-            raise UsageError(f"{flag} {text}: expected NAME=VALUE")
-        if name in found:
-            raise UsageError(f"{flag} {name}: given twice")
-        found[name] = value
-    return found
-
-
-def inputs(texts: Sequence[str]) -> dict[str, tuple[int, ...] | float | int | bool]:
-    """`input=1x576` is a shape, `sr=16000` a constant. Raises UsageError."""
-    return {name: _input(name, value) for name, value in pairs(texts, "--input").items()}
-
-
-def _input(name: str, value: str) -> tuple[int, ...] | float | int | bool:
-    if value in ("true", "false"):
-        return value == "true"
-    if re.fullmatch(r"\d+(x\d+)+", value):
-        return tuple(map(int, value.split("x")))
-    if re.fullmatch(r"\[\s*\d+(\s*,\s*\d+)*\s*\]", value):
-        return tuple(map(int, value.strip("[] ").split(",")))
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise UsageError(f"--input {name}={value}: expected a shape like 1x576 or [576], or a number")
-    return int(number) if re.fullmatch(r"-?\d+", value) else number
-
-
-def states(texts: Sequence[str]) -> dict[str, str]:
-    """`state=stateN`. Raises UsageError."""
-    return pairs(texts, "--state")
 
 
 def budgets(texts: Sequence[str]) -> dict[str, float]:
@@ -116,35 +77,11 @@ def scenario(text: str | None) -> Scenario | None:
     return next((known for known in SCENARIOS if known == text), None)
 
 
-def task(text: str | None) -> Task | None:
-    """Raises UsageError."""
-    if text is not None and text not in TASKS:
-        raise UsageError(f"--task {text}: there are {', '.join(TASKS)}")
-    return next((known for known in TASKS if known == text), None)
-
-
 def confidence(value: float | None) -> float | None:
     """Raises UsageError."""
     if value is not None and not 0.5 <= value < 1:
         raise UsageError(f"--confidence {value}: expected at least 0.5 and below 1, like 0.99")
     return value
-
-
-@dataclass(frozen=True)
-class Description:
-    """The flags that describe one model."""
-
-    task: Task | None
-    hop_ms: float | None
-    sample_rate_hz: int | None
-    inputs: Mapping[str, tuple[int, ...] | float | int | bool]
-    states: Mapping[str, str]
-    clips: tuple[str, ...]
-
-    @property
-    def given(self) -> bool:
-        """Any of them was given."""
-        return any((self.task, self.hop_ms, self.sample_rate_hz, self.inputs, self.states, self.clips))
 
 
 def suite_of(what: str, variants: Sequence[str], described: Description, found: Suite | None) -> Suite:
@@ -230,6 +167,7 @@ def settings_over(
     threads: Sequence[int],
     cpus: CoreSpec,
     accelerators: Sequence[str],
+    plain: bool,
 ) -> Settings:
     """The suite's settings with those of the command line laid over them. Raises UsageError where they don't fit."""
     given: dict[str, Any] = {"launches": launches, "confidence": confidence, "min_duration_s": duration_s}
@@ -245,4 +183,5 @@ def settings_over(
         threads=tuple(dict.fromkeys(threads)) or settings.threads,
         cpus=cpus or settings.cpus,
         accelerators=tuple(accelerators) or settings.accelerators,
+        plain=plain or settings.plain,
     )

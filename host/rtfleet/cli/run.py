@@ -45,6 +45,8 @@ def run(
     tolerance: str = typer.Option(None, "--tolerance", metavar="10%", help="Slower by up to this passes --against."),
     resume: Path | None = typer.Option(None, "--resume", metavar="RUN", help="Add launches to a run's evidence."),
     timeout: str = typer.Option(None, "--timeout", metavar="30m", help="Longest time of one launch."),
+    plain: bool = typer.Option(False, "--plain", help="Each case once more without optimizer and default delegates."),
+    profile_ops: bool = typer.Option(False, "--profile-ops", help="Where the time goes, from a launch of its own."),
     dry_run: bool = typer.Option(False, "--dry-run", help="The plan and its time; nothing is measured."),
     files_only: bool = typer.Option(False, "--files-only", help="Refuse models that are Python code."),
 ) -> None:
@@ -57,7 +59,7 @@ def run(
     from rtfleet import run as runs
     from rtfleet import suite
     from rtfleet.cache import cache_folder
-    from rtfleet.cli import options, present
+    from rtfleet.cli import description, options, present
     from rtfleet.order import Order
     from rtfleet.report.files import Targets
 
@@ -68,9 +70,8 @@ def run(
         order = resumes.order_of(resume, launches)
         order = replace(order, files_only=order.files_only or files_only)
         raise typer.Exit(present.run(order, out, targets, resumed=resume))
-    described = options.Description(
-        options.task(task), hop_ms, sample_rate, options.inputs(input_), options.states(state), tuple(clips)
-    )
+    shapes, pairs = description.inputs(input_), description.states(state)
+    described = description.Description(description.task(task), hop_ms, sample_rate, shapes, pairs, tuple(clips))
     what = "quick" if what is None else what
     chosen = options.filtered(options.suite_of(what, variant, described, suite.find(what)), model)
     settings = options.settings_over(
@@ -84,6 +85,7 @@ def run(
         threads=threads,
         cpus=options.cpus(cpus),
         accelerators=options.accelerators(accelerator),
+        plain=plain,
     )
     order = Order(
         run_id=runs.new_run_id(),
@@ -94,6 +96,7 @@ def run(
         only_variants=tuple(variant),
         budgets=options.budgets(budget),
         files_only=files_only,
+        profile_ops=profile_ops,
         profiles=fleets.profiles_beside(fleet),
     )
     raise typer.Exit(present.dry(order) if dry_run else present.run(order, out, targets))

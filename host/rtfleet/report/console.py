@@ -92,6 +92,10 @@ def render(judged: JudgedRun, console: Console, folder: Path | None = None) -> I
     if heard:
         yield Text()
         yield from _beside([(Text("recognized", "bold"), Text(f"{name}: {text}")) for name, text in heard], console)
+    longest = sentences.operators(judged)
+    if longest:
+        yield Text()
+        yield from _beside([(Text("time", "bold"), _operators(name, text)) for name, text in longest], console)
     warned = sentences.warnings(judged)
     if warned:
         yield Text()
@@ -223,6 +227,10 @@ def _explanation(one: sentences.Explained) -> Text:
     if one.hint:
         text.append(f"\nhint: {one.hint}", "not bold italic")
     return text
+
+
+def _operators(case: str, text: str) -> Text:
+    return Text.assemble((case, "bold"), f": {text}")
 
 
 def _warning(one: sentences.Warned) -> Text:

@@ -22,6 +22,7 @@ def render(judged: JudgedRun, folder: Path | None = None) -> str:
         lines.append(f"- **{one.verdict}** {_named(one.cases)}: {escaped(one.text)}{limit}{hint}")
     lines += [f"- **sustained** {escaped(name)}: {escaped(text)}" for name, text in sentences.curves(judged)]
     lines += [f"- **recognized** {escaped(name)}: {escaped(text)}" for name, text in recognition.recognized(judged)]
+    lines += [f"- **time** {escaped(name)}: {escaped(text)}" for name, text in sentences.operators(judged)]
     for compared in judged.comparisons:
         said = f"{escaped(compared.case_id)}, {escaped(compared.metric)}: {escaped(visible(compared.reason))}"
         lines.append(f"- **{compared.verdict}** against the baseline: {said}")

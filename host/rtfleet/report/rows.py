@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rtfleet.artifact import Artifact
 from rtfleet.judged import JudgedCase, JudgedRun, Verdict
-from rtfleet.records import ParityResult
+from rtfleet.records import Case, ParityResult
 from rtfleet.report.words import Scale, scale_of, significant, times, visible
 from rtfleet.savings import Saving, savings
 
@@ -73,7 +73,8 @@ def labels(judged: JudgedRun) -> Mapping[str, str]:
     ids = [case.id for case in cases]
     on_device = [f"{case.model}/{case.variant}@{case.device}" for case in cases]
     short = [f"{case.model}/{case.variant}" for case in cases]
-    for names in (short, on_device):
+    with_options = [f"{case.model}/{case.variant}{_options(case)}" for case in cases]
+    for names in (short, with_options, on_device):
         if len(set(names)) == len(set(ids)):
             return dict(zip(ids, map(visible, names), strict=True))
     return {name: visible(name) for name in ids}
@@ -112,10 +113,9 @@ def _shows(cases: list[JudgedCase]) -> str:
 
 def _row(case: JudgedCase, scale: Scale, saving: Saving | None) -> Row:
     identity, artifact, summary = case.result.case, case.result.artifact, case.summary
-    options = identity.id.removeprefix(f"{identity.model}/{identity.variant}@{identity.device}/{identity.scenario}")
     parity = case.result.parity_device
     return Row(
-        variant=visible(identity.variant + options),
+        variant=visible(identity.variant + _options(identity)),
         p50=scale.show(summary.response.p50_ns) if summary else NONE,
         p90=scale.show(summary.response.p90_ns) if summary else NONE,
         p99=scale.show(summary.response.p99_ns) if summary else NONE,
@@ -128,6 +128,11 @@ def _row(case: JudgedCase, scale: Scale, saving: Saving | None) -> Row:
         agreement=agreement(parity) if parity else NONE,
         verdict=case.verdict,
     )
+
+
+def _options(case: Case) -> str:
+    """What stands behind the scenario in its id: `+gpu`, `+plain`, `+t4`; "" where all is as usual."""
+    return case.id.removeprefix(f"{case.model}/{case.variant}@{case.device}/{case.scenario}")
 
 
 def snr(parity: ParityResult) -> str:

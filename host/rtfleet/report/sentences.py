@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtfleet.judged import GRAVEST_FIRST, JudgedCase, JudgedRun, Verdict
+from rtfleet.operators import Operators, OperatorTime
 from rtfleet.order import BASELINE
 from rtfleet.records import DeviceFacts, RuntimeFacts
 from rtfleet.report import comparison
@@ -15,6 +16,8 @@ from rtfleet.report.words import plural, scale_of, significant, sparkline, visib
 
 # Cases that a warning names by themselves; the rest are in run.json.
 _NAMED = 3
+# Operators that are named of a case; the rest are in run.json.
+_LONGEST = 3
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,46 @@ def curves(judged: JudgedRun) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def operators(judged: JudgedRun) -> tuple[tuple[str, str], ...]:
+    """Where the time of profiled cases goes: of those that FAIL, and of all where none does. Case -> text."""
+    named = labels(judged)
+    profiled = [case for case in judged.cases if case.result.operators and case.result.operators.times]
+    failing = [case for case in profiled if case.verdict == "FAIL"]
+    return tuple(
+        (named[case.result.case.id], _longest(case.result.operators))
+        for case in failing or profiled
+        if case.result.operators
+    )
+
+
+def _longest(found: Operators) -> str:
+    total_ns = found.total_ns or 1
+    said = [f"{_operator(one)} {one.total_ns / total_ns:.0%}" for one in found.times[:_LONGEST]]
+    share = found.accelerated_share
+    on = dict.fromkeys(one.ran_on for one in found.times if one.accelerated)
+    placed = f"; {share:.0%} of the time on {', '.join(on)}" if on and share is not None and share < 1 else ""
+    return visible(", ".join(said) + placed)
+
+
+def _operator(one: OperatorTime) -> str:
+    """What is no operator ("less than 1 µs each") has no kind, and no call of its own."""
+    if not one.op_type:
+        return f"{one.name}:"
+    kind = "" if one.op_type in one.name else f" ({one.op_type})"
+    return f"{one.name}{kind}, {plural(one.calls, 'call')} of {significant(one.total_ns / one.calls / 1e3)} µs:"
+
+
+def _placements(judged: JudgedRun) -> str:
+    """How many nodes went where, of the runtimes that tell; once for all cases that it holds for."""
+    named = labels(judged)
+    cases: dict[str, list[str]] = {}
+    for case in judged.cases:
+        placements = [launch.placement for launch in case.result.launches if launch.placement]
+        if placements and placements[0].nodes:
+            cases.setdefault(placements[0].words, []).append(named[case.result.case.id])
+    return "; ".join(f"{words} ({', '.join(whose)})" for words, whose in cases.items())
+
+
 def conditions(judged: JudgedRun, folder: Path | None) -> tuple[tuple[str, str], ...]:
     """Under which the numbers hold: name -> text."""
     run = judged.run
@@ -113,6 +156,8 @@ def conditions(judged: JudgedRun, folder: Path | None) -> tuple[tuple[str, str],
     if judged.comparisons:
         trusted = comparison.trust(judged.comparisons, run.settings.confidence, run.settings.tolerance)
         found.append(("compared", f"{trusted}; launches {comparison.launches(judged.comparisons)}"))
+    if placed := _placements(judged):
+        found.append(("placed", placed))
     limits = dict.fromkeys(
         f"{check.metric} {check.limit:g} ({check.where})" for case in judged.cases for check in case.checks
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,21 @@ import tflite_models as models
 from ai_edge_litert.interpreter import Interpreter
 
 from rtfleet_agent.runtimes import litert
-from rtfleet_agent.runtimes.base import BadModel, Graph, NoAccelerator, Options, State, UnsupportedModel, requantize
+from rtfleet_agent.runtimes.base import (
+    BadModel,
+    Graph,
+    NoAccelerator,
+    OperatorTime,
+    Options,
+    Placement,
+    RuntimeFailure,
+    State,
+    UnsupportedModel,
+    requantize,
+)
+from rtfleet_agent.runtimes.litert_profile import BATCH_FRAMES, BATCHES, UNSEEN, operator_times
+
+FRAMES = BATCH_FRAMES * BATCHES
 
 
 def opened(path: Path, options: Options | None = None, shapes: dict | None = None) -> litert.Session:
@@ -214,25 +229,136 @@ def test_a_truncated_model_is_named(tmp_path: Path) -> None:
 
 
 def test_an_accelerator_that_is_not_here_is_refused_with_what_is(tmp_path: Path) -> None:
-    with pytest.raises(NoAccelerator, match="offers cpu"):
-        opened(models.accumulator(tmp_path / "model.tflite"), Options(accelerator="gpu"))
+    missing = litert.describe().unavailable
+    for accelerator in missing:
+        with pytest.raises(NoAccelerator, match="offers cpu") as refused:
+            opened(models.accumulator(tmp_path / "model.tflite"), Options(accelerator=accelerator))
+        # In the libraries' own words, not in numbers of source lines.
+        assert "Failed to" in str(refused.value) and "Failed to" in missing[accelerator]
 
 
-def test_placement_tells_the_delegate_that_ran(tmp_path: Path) -> None:
-    session = opened(models.accumulator(tmp_path / "model.tflite"))
+def test_where_it_may_the_cpu_does_it_and_that_is_said(tmp_path: Path) -> None:
+    for accelerator in litert.describe().unavailable:
+        asked = Options(accelerator=accelerator, allow_fallback=True)
+        placement = placed(models.accumulator(tmp_path / "model.tflite"), asked)
+        assert (placement.asked, placement.ran, placement.accelerated_share) == (accelerator, "XNNPACK", 0.0)
+        assert f"fell back to the CPU: no {accelerator} could be used" in placement.notes
+
+
+def on_gpu() -> Options:
+    if "gpu" not in litert.describe().accelerators:
+        pytest.skip("LiteRT finds no GPU here")
+    return Options(accelerator="gpu")
+
+
+def test_on_a_gpu_a_state_is_carried_and_reset(tmp_path: Path) -> None:
+    session = opened(models.accumulator(tmp_path / "model.tflite"), on_gpu())
+    bound = session.bind({}, [State("h", "h_out")])
+    values = frames(20)
+    first = stepped(bound, values, "audio")
+    bound.reset()
+    assert stepped(bound, values, "audio") == first
+    assert first == [(values[: i + 1].sum(0) + values[i]).ravel().tolist() for i in range(20)]
+    placement = session.placement()
+    assert (placement.ran, placement.accelerated_nodes, placement.nodes) == ("LiteRT GPU", 2, 2)
+    assert placement.notes[0].startswith("adapter: ")
+
+
+def test_a_gpu_that_would_leave_nodes_to_the_cpu_is_refused_unless_it_may(tmp_path: Path) -> None:
+    path = models.inner_state(tmp_path / "model.tflite")
+    with pytest.raises(NoAccelerator, match=r"some nodes of model\.tflite would have run on the CPU"):
+        opened(path, on_gpu())
+    placement = placed(path, replace(on_gpu(), allow_fallback=True))
+    assert placement.accelerated_share is None and "share of nodes unknown" in placement.notes[-1]
+
+
+def test_any_shape_runs_on_a_gpu(tmp_path: Path) -> None:
+    session = opened(models.dynamic_batch(tmp_path / "model.tflite"), on_gpu())
+    for rows in (2, 5):
+        assert session.run({"x": np.ones((rows, 3), np.float32)})["y"].tolist() == [[2.0] * 3] * rows
+
+
+def placed(path: Path, options: Options | None = None) -> Placement:
+    session = opened(path, options)
     session.bind({}, [])
-    assert session.placement().ran == "XNNPACK"
-    plain = opened(models.accumulator(tmp_path / "model.tflite"), Options(optimize=False))
-    plain.bind({}, [])
-    assert plain.placement().ran == "built-in kernels"
-    assert "no default delegates" in plain.placement().notes
+    return session.placement()
+
+
+def test_placement_tells_the_delegate_that_ran_and_its_nodes(tmp_path: Path) -> None:
+    path = models.accumulator(tmp_path / "model.tflite")
+    with_xnnpack, plain = placed(path), placed(path, Options(optimize=False))
+    assert (with_xnnpack.ran, with_xnnpack.accelerated_share) == ("XNNPACK", 1.0)
+    assert (with_xnnpack.accelerated_nodes, with_xnnpack.nodes) == (2, 2)
+    assert (plain.ran, plain.accelerated_share) == ("built-in kernels", 0.0)
+    assert (plain.accelerated_nodes, plain.nodes) == (0, 2)
+    assert "no default delegates" in plain.notes
+
+
+def test_a_graph_that_xnnpack_takes_partly_has_a_share(tmp_path: Path) -> None:
+    # CALL_ONCE is no operator of XNNPACK's; the variable's are.
+    placement = placed(models.inner_state(tmp_path / "model.tflite"))
+    assert placement.ran == "XNNPACK" and placement.nodes == 5
+    assert placement.accelerated_share == placement.accelerated_nodes / 5 < 1
+
+
+def test_the_share_of_another_subgraph_is_unknown_and_that_is_said(tmp_path: Path) -> None:
+    session = opened(models.two_signatures(tmp_path / "model.tflite"), shapes={"x": (6, 3)})
+    session.bind({"x": (6, 3)}, [])
+    assert session.placement().accelerated_share is None
+    assert any("share of nodes unknown: LiteRT lists" in note for note in session.placement().notes)
+
+
+def profiled(path: Path, options: Options) -> dict[str, OperatorTime]:
+    session = opened(path, options)
+    session.bind({}, []).step()
+    return {one.name: one for one in session.operators()}
+
+
+@pytest.mark.parametrize("optimize", [True, False])
+def test_a_profile_tells_the_operators_and_what_ran_them(tmp_path: Path, optimize: bool) -> None:
+    found = profiled(models.accumulator(tmp_path / "model.tflite"), Options(profile=True, optimize=optimize))
+    operators = [one for one in found.values() if one.op_type]
+    # XNNPACK counts its operators itself; without it they are the file's nodes.
+    assert {one.ran_on for one in operators} == {"XNNPACK" if optimize else "built-in kernels"}
+    assert {one.accelerated for one in operators} == {optimize}
+    assert {one.calls for one in operators} == {FRAMES}
+    assert [one.op_type for one in operators] == (["Add (ND)"] * 2 if optimize else ["ADD"] * 2)
+
+
+def test_a_profile_of_a_part_that_xnnpack_leaves_names_both(tmp_path: Path) -> None:
+    found = profiled(models.inner_state(tmp_path / "model.tflite"), Options(profile=True))
+    assert found["CALL_ONCE #0"].ran_on == "built-in kernels"
+    assert any(one.ran_on == "XNNPACK" for one in found.values())
+
+
+def test_what_is_too_short_for_the_profiler_is_no_operator(tmp_path: Path) -> None:
+    found = profiled(models.accumulator(tmp_path / "model.tflite"), Options(profile=True))
+    assert found[UNSEEN].accelerated is None and found[UNSEEN].op_type == ""
+
+
+def test_a_profile_takes_the_shapes_that_were_bound(tmp_path: Path) -> None:
+    session = opened(models.dynamic_batch(tmp_path / "model.tflite"), Options(profile=True))
+    session.bind({"x": (50, 3)}, []).step()
+    assert any(one.calls == FRAMES for one in session.operators())
+
+
+def test_without_a_profile_there_are_no_operator_times(tmp_path: Path) -> None:
+    session = opened(models.accumulator(tmp_path / "model.tflite"))
+    session.bind({}, []).step()
+    assert session.operators() == ()
+
+
+def test_a_profiler_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeFailure, match=r"no times per operator: this LiteRT has no nothing\.so"):
+        operator_times(tmp_path / "nothing.so", tmp_path / "model.tflite", "", 0, {}, Options())
 
 
 def test_the_facts_name_version_and_library() -> None:
     facts = litert.describe()
     assert facts.version[0].isdigit()
     assert len(facts.library_sha256) == 64
-    assert facts.accelerators == ("cpu",)
+    assert facts.accelerators[0] == "cpu"
+    assert {*facts.accelerators, *facts.unavailable} == {"cpu", "gpu", "npu"}
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (6, 6), (2, 5), (5, 2)])
@@ -270,14 +396,35 @@ def test_without_the_inner_object_the_public_calls_carry_the_frames(tmp_path: Pa
     assert calls.output_addresses() == {}
 
 
-@pytest.mark.slow
-def test_a_shipped_wake_word_with_state_inside_repeats_itself_only_after_a_reset(tmp_path: Path) -> None:
-    fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(tmp_path), "pymicro-wakeword==2.5.0"]
+@pytest.fixture(name="micro_wake_word", scope="module")
+def _micro_wake_word(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of models that pymicro-wakeword ships."""
+    folder = tmp_path_factory.mktemp("micro")
+    fetch = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(folder), "pymicro-wakeword==2.5.0"]
     if subprocess.run(fetch, check=False, capture_output=True).returncode:
         pytest.skip("pymicro-wakeword 2.5.0 can't be fetched")
-    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
-        path = Path(wheel.extract("pymicro_wakeword/models/alexa.tflite", tmp_path))
-    bound = opened(path).bind({}, [])
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as wheel:
+        wheel.extractall(folder)
+    return folder / "pymicro_wakeword" / "models"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "taken", "nodes"), [("okay_nabu", 56, 61), ("alexa", 43, 45)])
+def test_of_a_micro_wake_word_xnnpack_leaves_what_the_profiler_sees_elsewhere(
+    micro_wake_word: Path, name: str, taken: int, nodes: int
+) -> None:
+    path = micro_wake_word / f"{name}.tflite"
+    session = opened(path, Options(profile=True))
+    session.bind({}, []).step()
+    placement = session.placement()
+    left = [one for one in session.operators() if one.ran_on == "built-in kernels"]
+    assert (placement.accelerated_nodes, placement.nodes) == (taken, nodes)
+    assert len(left) == nodes - taken
+
+
+@pytest.mark.slow
+def test_a_shipped_wake_word_with_state_inside_repeats_itself_only_after_a_reset(micro_wake_word: Path) -> None:
+    bound = opened(micro_wake_word / "alexa.tflite").bind({}, [])
     values = np.random.default_rng(0).integers(-128, -60, (200, 1, 3, 40)).astype(np.int8)
     first = stepped(bound, values, "input_audio", "dense_1")
     again = stepped(bound, values, "input_audio", "dense_1")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as native
 
 from rtfleet_agent.runtimes import ort
 from rtfleet_agent.runtimes.base import (
@@ -300,6 +305,55 @@ def test_the_facts_name_version_and_library(recurrent: Graph) -> None:
     assert "onnxruntime" in facts.unavailable["npu"]
 
 
+def test_the_facts_of_a_launch_load_no_plug_in(recurrent: Graph) -> None:
+    program = (
+        "from rtfleet_agent.runtimes import ort; import sys; print(ort.describe(plugs=False)); print(*sys.modules)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "accelerators=('cpu',)" in told
+    assert not re.search(r"\bonnxruntime_ep_\w+", told)
+
+
+PLUG_IN = """
+def get_library_path():
+    return {library!r}
+"""
+
+
+@pytest.mark.parametrize(
+    ("library", "said"),
+    [
+        ("/nowhere/libluna.so", "onnxruntime-ep-luna 7.1 can't be loaded: /nowhere/libluna.so: cannot open"),
+        (str(Path(native.__file__)), "onnxruntime-ep-luna 7.1 can't be loaded: "),
+    ],
+)
+def test_a_plug_in_is_found_by_its_package_and_why_it_gives_nothing_is_said(
+    tmp_path: Path, library: str, said: str
+) -> None:
+    package, facts = tmp_path / "onnxruntime_ep_luna", tmp_path / "onnxruntime_ep_luna-7.1.dist-info"
+    for folder in (package, facts):
+        folder.mkdir()
+    (package / "__init__.py").write_text(PLUG_IN.format(library=library))
+    (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: onnxruntime-ep-luna\nVersion: 7.1\n")
+    (facts / "RECORD").write_text("onnxruntime_ep_luna/__init__.py,,\n")
+    program = "from rtfleet_agent.runtimes import ort; print(ort.describe().unavailable['gpu'])"
+    paths = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={**os.environ, **paths}
+    )
+    assert "onnxruntime lists CPUExecutionProvider (CPU)" in told.stdout and said in told.stdout
+
+
+def test_a_provider_is_given_as_the_device_that_the_runtime_lists(recurrent: Graph) -> None:
+    # The CPU's own stands in that list too: the same way as of any plug-in's.
+    asked = Options(accelerator="CPUExecutionProvider", allow_fallback=True)
+    session = ort.load(recurrent.path, recurrent, asked)
+    assert np.allclose(stepped(session.bind(SHAPES, STATES), 9), plain_loop(recurrent, 9), atol=1e-5)
+    placement = session.placement()
+    assert (placement.ran, placement.accelerated_share) == ("CPUExecutionProvider", 1.0)
+    assert placement.nodes == placement.accelerated_nodes > 0
+
+
 @pytest.mark.parametrize(("inputs", "outputs"), [(1, 1), (6, 6), (2, 5), (40, 1)])
 def test_the_one_op_model_has_the_inputs_and_outputs_asked(tmp_path: Path, inputs: int, outputs: int) -> None:
     graph = ort.one_op(tmp_path, inputs, outputs)
@@ -313,9 +367,11 @@ def test_the_one_op_model_has_the_inputs_and_outputs_asked(tmp_path: Path, input
 
 def test_a_profile_tells_the_time_of_each_operator(recurrent: Graph) -> None:
     session = ort.load(recurrent.path, recurrent, Options(profile=True, optimize=False))
-    stepped(session.bind(SHAPES, STATES), 3)
-    times = {operator.op_type: operator.calls for operator in session.operators()}
-    assert times["MatMul"] == 3
+    stepped(session.bind(SHAPES, STATES), 10)
+    found = {operator.op_type: operator for operator in session.operators()}
+    # The first fifth warms up.
+    assert found["MatMul"].calls == 8
+    assert (found["MatMul"].ran_on, found["MatMul"].accelerated) == ("CPUExecutionProvider", True)
 
 
 def test_without_a_profile_there_are_no_operator_times(recurrent: Graph) -> None:

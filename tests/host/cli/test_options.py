@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rtfleet.cli import options
+from rtfleet.cli import description, options
 from rtfleet.errors import UsageError
 from rtfleet.suite import ModelEntry, Settings, Suite
 
@@ -18,18 +18,18 @@ from rtfleet.suite import ModelEntry, Settings, Suite
     [("x=1x576", (1, 576)), ("x=[576]", (576,)), ("x=16000", 16_000), ("x=0.5", 0.5), ("x=true", True)],
 )
 def test_an_input_is_a_shape_or_a_constant(text: str, value: object) -> None:
-    assert options.inputs([text]) == {"x": value}
+    assert description.inputs([text]) == {"x": value}
 
 
 @pytest.mark.parametrize("text", ["x", "x=", "=3", "x=a", "x=nan", "x=1x"])
 def test_an_unreadable_input_names_the_flag(text: str) -> None:
     with pytest.raises(UsageError, match="--input"):
-        options.inputs([text])
+        description.inputs([text])
 
 
 def test_an_input_given_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="twice"):
-        options.inputs(["x=1", "x=2"])
+        description.inputs(["x=1", "x=2"])
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("10m", 600), ("1h", 3600), ("1.5m", 90)])
@@ -73,7 +73,7 @@ def test_names_of_a_closed_set_are_checked_and_listed() -> None:
     with pytest.raises(UsageError, match="paced, burst"):
         options.scenario("server")
     with pytest.raises(UsageError, match="wake-word, vad"):
-        options.task("music")
+        description.task("music")
     with pytest.raises(UsageError, match="cpu, gpu, npu"):
         options.accelerators(["tpu"])
 
@@ -105,7 +105,7 @@ def test_a_limit_that_a_metric_can_not_have_is_refused(text: str, said: str) -> 
 )
 def test_settings_that_can_not_be_are_wrong_usage(flags: dict[str, float], said: str) -> None:
     none = dict.fromkeys(("launches", "confidence", "duration_s", "timeout_s", "tolerance", "scenario"))
-    given: dict[str, Any] = {**none, "threads": [], "cpus": (), "accelerators": (), **flags}
+    given: dict[str, Any] = {**none, "threads": [], "cpus": (), "accelerators": (), "plain": False, **flags}
 
     with pytest.raises(UsageError, match=re.escape(said)):
         options.settings_over(Settings(), **given)
@@ -114,7 +114,7 @@ def test_settings_that_can_not_be_are_wrong_usage(flags: dict[str, float], said:
 def test_what_is_asked_for_twice_is_measured_once() -> None:
     settings = options.settings_over(
         Settings(), launches=None, confidence=None, duration_s=None, timeout_s=None, tolerance=None, scenario=None,
-        threads=[1, 4, 1], cpus=(), accelerators=options.accelerators(["cpu", "cpu"]),
+        threads=[1, 4, 1], cpus=(), accelerators=options.accelerators(["cpu", "cpu"]), plain=False,
     )  # fmt: skip
 
     assert (settings.threads, settings.accelerators) == ((1, 4), ("cpu",))
@@ -122,7 +122,7 @@ def test_what_is_asked_for_twice_is_measured_once() -> None:
 
 def test_a_baseline_that_is_a_file_is_described_as_the_candidate_is() -> None:
     entry = ModelEntry("luna", "new.onnx", Path("models"), task="vad", hop_ms=32, where="suite.toml: model[0]")
-    nothing = options.Description(None, None, None, {}, {}, ())
+    nothing = description.Description(None, None, None, {}, {}, ())
 
     (before,) = options.baseline("old.onnx", Suite("suite", (entry,)), nothing, None).models
 

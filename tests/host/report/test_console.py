@@ -8,12 +8,23 @@ import re
 from pathlib import Path
 
 import pytest
-from builders import every_verdict, hostile, judged, judged_case, renamed, streaming, summary, whole_case
+from builders import (
+    every_verdict,
+    hostile,
+    judged,
+    judged_case,
+    measured_launch,
+    renamed,
+    streaming,
+    summary,
+    whole_case,
+)
 from rich.console import Console
 
 from rtfleet.artifact import File, Graph
-from rtfleet.judged import JudgedRun
+from rtfleet.judged import JudgedCase, JudgedRun
 from rtfleet.plan import Plan, PlannedCase
+from rtfleet.records import Options, Placement
 from rtfleet.report import console
 
 
@@ -114,6 +125,33 @@ def test_a_lookahead_stands_with_the_numbers_that_it_comes_on_top_of() -> None:
     lines = _shown(judged(judged_case(whole_case(of=streaming(task="asr", lookahead_ms=40.0))))).splitlines()
 
     assert "chunks of 80 ms and 40 ms of lookahead: they come on top of the response" in lines[3]
+
+
+def test_where_the_time_goes_is_told_of_the_cases_that_fail() -> None:
+    passed, failed = judged_case(renamed(whole_case(), model="kept")), judged_case(whole_case(), "FAIL")
+    told = (
+        "time  luna/onnx-fp32: Convolution #2, 200 calls of 30.0 µs: 60%, SPLIT_V #25, 200 calls of 15.0 µs: 30%, "
+        "less than 1 µs each: 10%; 67% of the time on XNNPACK"
+    )
+
+    assert told in _shown(judged(passed, failed), 200).splitlines()
+    assert "time  kept" not in _shown(judged(passed, failed), 200)
+    # Nothing fails, and somebody asked.
+    assert "time  kept/onnx-fp32: Convolution #2" in _shown(judged(passed), 200)
+
+
+def test_what_a_delegate_took_stands_with_the_conditions() -> None:
+    def placed(taken: int, **changes: object) -> JudgedCase:
+        placement = Placement("cpu", "XNNPACK" if taken else "built-in kernels", taken / 61, (), taken, 61)
+        return judged_case(renamed(whole_case(measured_launch(placement=placement)), **changes))
+
+    run = judged(placed(56), placed(56, variant="tflite-fp16"), placed(0, options=Options(optimize=False)))
+
+    assert (
+        "placed    XNNPACK took 56 of 61 nodes (luna/onnx-fp32, luna/tflite-fp16); "
+        "all 61 nodes ran on built-in kernels (luna/onnx-fp32+plain)"
+    ) in _shown(run, 200).splitlines()
+    assert "placed" not in _shown(judged(judged_case(whole_case())))
 
 
 def test_hostile_names_are_shown_as_they_are_and_draw_nothing() -> None:
