@@ -105,6 +105,8 @@ class PreparedModel:
             original is the file itself.
         source_file: The ready file, where the model is one.
         shipped: The variants that are the file as it came ("onnx-shipped"); () for a Python model.
+        positives: Streams, by their number, that contain what a wake word listens for; all others contain it nowhere.
+            None where nobody said.
         guesses: What was guessed about the model, one sentence each; printed before use.
         synthetic: The frames are seeded data, not audio: the row says "synthetic input".
         keep_float: Patterns of modules whose activations must not be quantized.
@@ -125,6 +127,8 @@ class PreparedModel:
     shipped: tuple[str, ...] = ()
     threshold: float | None = None
     priming_s: float = 0.0
+    smoothing_hops: int = 1
+    positives: tuple[int, ...] | None = None
     note: str = ""
     guesses: tuple[str, ...] = ()
     synthetic: bool = False
@@ -140,6 +144,8 @@ class Artifact:
         reference: The original model's outputs on those frames; None where the original is the file itself.
         exporters: Package -> version that made it; {} for a shipped file.
         threshold: Score at or above which the model decides "yes"; None: no decision.
+        score: The output that decides; "" in a run of an earlier rtfleet.
+        priming_s, smoothing_hops, positives: How decisions are counted, as in `PreparedModel`.
     """
 
     id: str
@@ -155,6 +161,10 @@ class Artifact:
     exporters: dict[str, str]
     loop: Literal["frame"] = "frame"
     threshold: float | None = None
+    score: str = ""
+    priming_s: float = 0.0
+    smoothing_hops: int = 1
+    positives: tuple[int, ...] | None = None
     note: str = ""
     synthetic: bool = False
 

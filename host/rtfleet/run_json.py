@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 # History of the format of journal.jsonl and run.json:
 # 1 - first.
 # 2 - launches have their preflight and the device's state while they ran, a run its comparisons with a baseline.
-FORMAT_VERSION = 2
+# 3 - parity has a wake word's detections, an artifact how they are counted; a run recommends.
+FORMAT_VERSION = 3
 
 # A launch with more frames than this has its columns in a file of their own.
 INLINE_FRAMES = 10_000
@@ -66,6 +67,7 @@ def compose(judged: JudgedRun, stored: Callable[[str], Json]) -> dict[str, Json]
         "exit_code": judged.exit_code,
         "cases": [_case(case, stored) for case in judged.cases],
         "comparisons": [plain(one) for one in judged.comparisons],
+        "recommendations": [plain(one) for one in judged.recommendations],
     }
 
 

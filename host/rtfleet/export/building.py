@@ -19,6 +19,7 @@ from rtfleet import clips as audio
 from rtfleet import feeds, source
 from rtfleet.artifact import File, InputFacts, PreparedModel, StateFacts, file_of
 from rtfleet.cache import key_of
+from rtfleet.clips import Frames
 from rtfleet.errors import ExportError
 from rtfleet.export import streaming
 from rtfleet.export.jobs import Build, Built
@@ -132,9 +133,9 @@ def build(models: Models, job: Build) -> Built:
     ready = job.folder / model.source if isinstance(model.source, (str, Path)) else None
     weights = "" if ready else weights_of(model)
     with models.watching() as opened:  # a front end or forward() may import and read when first called
-        frames = audio.frames_of(model, job.clips)
+        frames = audio.frames_of(model, job.clips, job.positives)
         feeds.save(frames.arrays, job.out / FRAMES)
-        prepared = prepared_of(model, "", job.out, synthetic=frames.synthetic, ready=ready)
+        prepared = prepared_of(model, "", job.out, frames, ready=ready)
         if ready is None:
             prepared = _with_reference(model, prepared, job.out)
     if ready:
@@ -171,9 +172,9 @@ def _with_reference(model: SpeechModel, prepared: PreparedModel, out: Path) -> P
 
 
 def prepared_of(
-    model: SpeechModel, key: str, folder: Path, *, synthetic: bool, ready: Path | None, guesses: tuple[str, ...] = ()
+    model: SpeechModel, key: str, folder: Path, frames: Frames, *, ready: Path | None, guesses: tuple[str, ...] = ()
 ) -> PreparedModel:
-    """A model's facts. The frames lie in `folder`, where the initial states go too. The name is left to the host."""
+    """A model's facts. `frames` lie in `folder`, where the initial states go too. The name is left to the host."""
     inputs = tuple(
         InputFacts(name, given.dtype, tuple(given.shape), tuple(given.dims), given.constant)
         for name, given in model.inputs.items()
@@ -198,9 +199,11 @@ def prepared_of(
         shipped=(f"{format}-shipped",) if format else (),
         threshold=model.threshold,
         priming_s=model.priming_s,
+        smoothing_hops=model.smoothing_hops,
+        positives=frames.positives,
         note=model.note,
-        guesses=guesses,
-        synthetic=synthetic,
+        guesses=(*guesses, *([frames.cut_short] if frames.cut_short else ())),
+        synthetic=frames.synthetic,
         keep_float=tuple(model.keep_float),
     )
 
@@ -223,7 +226,7 @@ def described(model: SpeechModel) -> Mapping[str, Any]:
         "states": [[state.input, state.output, state.dtype, _digest(zeros_of(state))] for state in model.states],
         "rate": [model.sample_rate_hz, model.hop_ms],
         "keep_float": list(model.keep_float),
-        "decision": [model.threshold, model.priming_s, model.covers, model.note],
+        "decision": [model.threshold, model.priming_s, model.smoothing_hops, model.covers, model.note],
     }
 
 
