@@ -121,6 +121,8 @@ class PreparedModel:
         source_file: The ready file, where the model is one.
         graph_files: Graph -> ready file, where the model is several graphs with a loop between them.
         shipped: The variants that are the file as it came ("onnx-shipped"); () for a Python model.
+        positives: Streams, by their number, that contain what a wake word listens for; all others contain it nowhere.
+            None where nobody said.
         guesses: What was guessed about the model, one sentence each; printed before use.
         synthetic: The frames are seeded data, not audio: the row says "synthetic input".
         keep_float: Patterns of modules whose activations must not be quantized.
@@ -143,6 +145,8 @@ class PreparedModel:
     shipped: tuple[str, ...] = ()
     threshold: float | None = None
     priming_s: float = 0.0
+    smoothing_hops: int = 1
+    positives: tuple[int, ...] | None = None
     note: str = ""
     guesses: tuple[str, ...] = ()
     synthetic: bool = False
@@ -165,6 +169,8 @@ class Artifact:
         loop: How several graphs make one model; None: there is one.
         threshold: Score at or above which the model decides "yes"; None: no decision.
         utterances, vocabulary: As of the prepared model.
+        score: The output that decides; "" in a run of an earlier rtfleet.
+        priming_s, smoothing_hops, positives: How decisions are counted, as in `PreparedModel`.
     """
 
     id: str
@@ -180,6 +186,10 @@ class Artifact:
     exporters: dict[str, str]
     loop: Loop | None = None
     threshold: float | None = None
+    score: str = ""
+    priming_s: float = 0.0
+    smoothing_hops: int = 1
+    positives: tuple[int, ...] | None = None
     note: str = ""
     synthetic: bool = False
     utterances: tuple[Utterance, ...] = ()

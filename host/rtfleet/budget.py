@@ -19,6 +19,7 @@ from rtfleet import (
     percentile_check,
     percentile_claims,
     quality,
+    recommend,
     statistics,
     sustained,
 )
@@ -40,7 +41,7 @@ SHORT_HOP_NS = 20_000_000
 MOST_REPEATS = 2
 
 # Failures that measuring again does not cure: the model or its export is what is wrong (exit code 2, not 4).
-INPUT_ERRORS = frozenset({"SOURCE", "EXPORT", "BAD_MODEL", "BAD_OUTPUT", "UNSUPPORTED_OP"})
+INPUT_ERRORS = frozenset({"SOURCE", "EXPORT", "BAD_MODEL", "BAD_OUTPUT", "UNSUPPORTED_OP", "UNSUPPORTED"})
 
 _GRAVEST_CODE_FIRST = (1, 2, 4, 3, 0)
 
@@ -261,7 +262,8 @@ def judge(run: Run) -> JudgedRun:
         # What was not reached is no row, and may have failed.
         ends.append(_End("INCONCLUSIVE", 3))
     end = min(ends, key=lambda one: _GRAVEST_CODE_FIRST.index(one.exit_code))
-    return JudgedRun(run, cases, end.verdict, 130 if run.interrupted else end.exit_code, comparisons)
+    code = 130 if run.interrupted else end.exit_code
+    return JudgedRun(run, cases, end.verdict, code, comparisons, recommend.recommend(cases))
 
 
 @dataclass(frozen=True)

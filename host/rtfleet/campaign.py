@@ -35,7 +35,7 @@ async def run_campaign(order: Order, exports: Exports, journal: Journal, tell: T
         stations, lost = await station.connect_all(order, journal, tell, stack)
         campaign = Campaign(order, exports, journal, tell, stations, lost)
         settings, profiled = order.suite.settings, order.profile_ops
-        cases = plan.foreseen(order.models, settings, order.only_variants, order.devices, profiled=profiled)
+        cases = plan.foreseen(order.models, settings, order.only_variants, campaign.fleet, profiled=profiled)
         seconds = sum(case.seconds for case in cases) / (1 if stations[0].facts.is_host else len(stations))
         names = tuple(one.device.name for one in stations)
         tell(events.Planned(names, tuple(case.case_id for case in cases), settings.run.launches, seconds))
@@ -57,7 +57,8 @@ async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: 
     export_s = 0.0
     seconds_of: dict[str, float] = {}
     async with contextlib.AsyncExitStack() as stack:
-        stations, _ = await station.connect_all(order, journal, tell, stack)
+        stations, lost = await station.connect_all(order, journal, tell, stack)
+        fleet = Campaign(order, exports, journal, tell, stations, lost).fleet
         inspect = inspector(stations[0].client)
         for entry in order.models:
             try:
@@ -66,10 +67,17 @@ async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: 
                 failures.append(f"{entry.name}: {error.text}")
                 continue
             hop_ns = prepared.hop_samples and prepared.hop_samples * plan.NS // prepared.sample_rate_hz
-            for variant in plan.variants_of(entry, prepared.shipped, order.only_variants):
+            variants = plan.variants_of(entry, prepared.shipped, order.only_variants)
+            preparing.tell_left_out(entry, variants, fleet, tell)
+            for variant in variants:
+                takers = [one for one in stations if not plan.cannot_run(variant, one.facts)]
+                if not takers:
+                    whys = dict.fromkeys(plan.cannot_run(variant, one.facts) for one in stations)
+                    failures += [f"{entry.name}/{variant}: {why}" for why in whys]
+                    continue
                 if not exports.is_cached(prepared, variant):
                     export_s += plan.EXPORT_S[variant.split("-")[0]]
-                for one in stations:
+                for one in takers:
                     for case in plan.cases_of(entry, settings, variant, prepared.hop_samples, one.device, one.facts):
                         owed = preparing.owed_by(order, entry, prepared.task, one.profile)
                         owed = tuple(limit for limit in owed if prepared.covers == "whole" or limit.task == "all")

@@ -10,6 +10,7 @@ import glob
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,14 @@ from rtfleet.models import ZOO
 from rtfleet.suite import ModelEntry
 from rtfleet.users_code import blame
 
-__all__ = ["STREAM_STARTS", "Frames", "find", "frames_of", "load", "read", "save", "to_feeds"]
+__all__ = ["STREAM_STARTS", "Frames", "find", "find_positives", "frames_of", "load", "read", "save", "to_feeds"]
 
 SHIPPED = Path(__file__).with_name("audio")
 SUFFIXES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".aif")
 LONGEST_S = 60.0
 """Of all clips together, priming aside: frames are looped, so more audio only costs time and room."""
+LONGEST_LABELLED_S = 600.0
+"""Where hits and false alarms are counted, more audio is more evidence."""
 MOST_WINDOWS = 40
 """Frames of a model that does not stream."""
 SYNTHETIC_FRAMES = 100
@@ -50,11 +53,15 @@ class Frames:
         synthetic: Seeded numbers of a plausible range, not audio: the row says "synthetic input".
         utterances: The clips, of a model that takes them whole: then each is a frame, and `@length` says how much of
             it counts along the last axis.
+        positives: Clips, by their number, that contain what a wake word listens for; None where nobody said.
+        cut_short: One sentence where there were more clips than are heard; else "".
     """
 
     arrays: dict[str, Array]
     synthetic: bool
     utterances: tuple[Utterance, ...] = ()
+    positives: tuple[int, ...] | None = None
+    cut_short: str = ""
 
 
 def find(entry: ModelEntry) -> list[Path]:
@@ -66,14 +73,23 @@ def find(entry: ModelEntry) -> list[Path]:
     if not entry.clips:
         own = ZOO[entry.source].clips if entry.source in ZOO else ""
         return sorted(path for path in (SHIPPED / own).iterdir() if _is_audio(path))
+    return _matching(entry, "clips", entry.clips)
+
+
+def find_positives(entry: ModelEntry) -> list[Path]:
+    """The clips that the entry says to contain what a wake word listens for. Raises UsageError as `find` does."""
+    return _matching(entry, "positives", entry.positives)
+
+
+def _matching(entry: ModelEntry, key: str, patterns: Sequence[str]) -> list[Path]:
     found: list[Path] = []
-    for pattern in entry.clips:
+    for pattern in patterns:
         matches = [Path(name) for name in sorted(glob.glob(str(_below(entry.folder, pattern)), recursive=True))]
         inside = [path for match in matches if match.is_dir() for path in sorted(match.iterdir()) if _is_audio(path)]
         files = [match for match in matches if match.is_file()] + inside
         if not files:
             raise UsageError(
-                f"{entry.where or entry.name}: clips '{pattern}': no audio file matches in {entry.folder}",
+                f"{entry.where or entry.name}: {key} '{pattern}': no audio file matches in {entry.folder}",
                 f"name a folder, or a pattern like clips/*.wav ({', '.join(SUFFIXES)})",
             )
         found += [file for file in files if file not in found]
@@ -110,16 +126,20 @@ def read(path: Path, rate_hz: int) -> Array:
     return np.clip(mono, -1.0, 1.0)
 
 
-def frames_of(model: SpeechModel, clips: Sequence[Path]) -> Frames:
+def frames_of(model: SpeechModel, clips: Sequence[Path], positives: Sequence[Path] = ()) -> Frames:
     """The frames that `clips` become for `model`, one clip a stream.
+
+    Where some are `positives`, or have a name that the model knows, those come first, so that none is cut off.
 
     The model's own front end makes them where it has one. Else raw audio is cut by the hop, an input longer than that
     beginning with the tail of the frame before; a model that does not stream gets whole windows. What takes no audio
     gets seeded numbers.
 
     Raises:
-        UsageError: a clip that can't be read, or a front end that fails or returns something else than it must.
+        UsageError: a clip that can't be read, a front end that fails or returns something else than it must, or
+            `positives` of a model that is no wake word.
     """
+    with_phrase = _with_phrase(model, clips, positives)
     varying = {name: item for name, item in model.inputs.items() if item.constant is None}
     constants = {
         name: np.full(item.dims, item.constant, item.dtype)
@@ -142,11 +162,16 @@ def frames_of(model: SpeechModel, clips: Sequence[Path]) -> Frames:
     starts: list[int] = []
     heard_s, count = 0.0, 0
     most = None if hop is not None else MOST_WINDOWS
-    for path in clips:
-        room = round((LONGEST_S - heard_s) * model.sample_rate_hz)
+    longest_s = LONGEST_LABELLED_S if with_phrase else LONGEST_S
+    ordered = dict.fromkeys((*with_phrase, *clips))
+    for path in ordered:
+        room = round((longest_s - heard_s) * model.sample_rate_hz)
         if room <= 0 or count == most:
             break
-        audio = read(path, model.sample_rate_hz)[:room]
+        whole = read(path, model.sample_rate_hz)
+        if path in with_phrase and len(whole) > room:
+            break  # what is left of it may not hold the phrase
+        audio = whole[:room]
         heard_s += len(audio) / model.sample_rate_hz
         primed = np.concatenate((_noise(model), audio))
         made = _front_end(model, varying, primed, path) if model.frames else _cut(varying, hop, primed)
@@ -158,7 +183,12 @@ def frames_of(model: SpeechModel, clips: Sequence[Path]) -> Frames:
     if not starts:
         raise UsageError("there are no clips to make frames of")
     arrays = {name: np.concatenate(parts)[:count] for name, parts in columns.items()}
-    return Frames({**arrays, **constants, STREAM_STARTS: np.array(starts, np.int64)}, False)
+    return Frames(
+        {**arrays, **constants, STREAM_STARTS: np.array(starts, np.int64)},
+        synthetic=False,
+        positives=tuple(range(min(len(with_phrase), len(starts)))) if with_phrase else None,
+        cut_short=_cut_short(len(starts), len(ordered), longest_s) if hop is not None else "",
+    )
 
 
 def _whole(
@@ -193,6 +223,18 @@ def _whole(
 def save(frames: Frames | Mapping[str, Array], path: Path) -> File:
     """Frames, or any arrays by name, as an `.npz`: equal numbers give equal bytes."""
     return feeds.save(frames.arrays if isinstance(frames, Frames) else frames, path)
+
+
+def _with_phrase(model: SpeechModel, clips: Sequence[Path], positives: Sequence[Path]) -> list[Path]:
+    """The clips that contain what a wake word listens for, as far as somebody says so. Raises UsageError."""
+    if positives and model.task != "wake-word":
+        raise UsageError(f"positives are clips that a wake word must hear, and this model is for {model.task}")
+    named = [path for path in clips if any(fnmatchcase(path.name, pattern) for pattern in model.positives)]
+    return list(dict.fromkeys((*positives, *named)))
+
+
+def _cut_short(heard: int, clips: int, longest_s: float) -> str:
+    return f"{heard} of {clips} clips are heard: {longest_s:g} s are the most" if heard < clips else ""
 
 
 def _below(folder: Path, pattern: str) -> Path:

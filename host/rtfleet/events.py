@@ -51,6 +51,16 @@ class Guessed:
 
 
 @dataclass(frozen=True)
+class LeftOut:
+    """Variants of a model that a device can't run, and others of the fleet can."""
+
+    device: str
+    model: str
+    variants: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
 class CaseJoined:
     """A case has its artifact on its device and can be measured."""
 
@@ -139,6 +149,7 @@ Event: TypeAlias = (
     | DeviceLost
     | Working
     | Guessed
+    | LeftOut
     | CaseJoined
     | CaseFailed
     | Pushed

@@ -86,6 +86,7 @@ def describe(
         sample_rate_hz=rate_hz,
         hop_ms=None if hop_samples is None else hop_samples * 1000 / rate_hz,
         threshold=entry.threshold,
+        smoothing_hops=entry.smoothing_hops or 1,
     )
     if not model.outputs:
         raise telling.wrong("it has no output besides its states")

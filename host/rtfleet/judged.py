@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from rtfleet.records import CaseResult, Run
+from rtfleet.records import CaseResult, Run, Scenario
 
 Verdict: TypeAlias = Literal["PASS", "FAIL", "INCONCLUSIVE", "UNJUDGED", "ERROR"]
 GRAVEST_FIRST: tuple[Verdict, ...] = ("ERROR", "FAIL", "INCONCLUSIVE", "UNJUDGED", "PASS")
 Outcome: TypeAlias = Literal["SLOWER", "FASTER", "SAME", "INCONCLUSIVE"]
+Advice: TypeAlias = Literal["MET", "OPEN", "UNMET", "NONE"]
 
 
 @dataclass(frozen=True)
@@ -182,12 +183,33 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Recommendation:
+    """Which variant of a model a device should run.
+
+    Attributes:
+        advice: MET: `case_id` meets every budget at the least cost. OPEN: nothing is proven to, but `case_id` may.
+            UNMET: nothing does, `case_id` came closest. NONE: no variant gave a result.
+        unmet: Budgets (metrics) that no variant meets; () where each is met by some variant, but all by none.
+        reason: One sentence for people, with the numbers.
+    """
+
+    model: str
+    device: str
+    scenario: Scenario
+    advice: Advice
+    case_id: str | None
+    unmet: tuple[str, ...]
+    reason: str
+
+
+@dataclass(frozen=True)
 class JudgedRun:
     """A run with its verdict.
 
     Attributes:
         exit_code: As in the table of exit codes.
         comparisons: Of a run with a baseline, each metric of each case against it.
+        recommendations: One for each model on each device that owes budgets.
     """
 
     run: Run
@@ -195,3 +217,4 @@ class JudgedRun:
     verdict: Verdict
     exit_code: int
     comparisons: tuple[Comparison, ...] = ()
+    recommendations: tuple[Recommendation, ...] = ()

@@ -36,6 +36,11 @@ class Campaign:
     lost: Mapping[Device, CaseError]
     quiet: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def fleet(self) -> plan.Fleet:
+        """All devices of the run, with what those that were reached said of themselves."""
+        return {station.device: station.facts for station in self.stations} | dict.fromkeys(self.lost)
+
     def wanted_launches(self, case_id: str) -> int:
         """Good launches that a case is to have in the end."""
         return self.order.evidence.launches.get(case_id, self.order.suite.settings.run.launches)

@@ -82,6 +82,9 @@ class SpeechModel:
             array with a leading frame axis, `[n, *dims]`. None: frames are cut from the raw clip.
         threshold: Score at or above which the model decides "yes"; None: no decision.
         priming_s: Seconds of low noise to run before a clip, for a model that fires on its own empty buffers.
+        smoothing_hops: Hops whose mean score is held against the threshold, for a model that does not smooth itself.
+        positives: Names of clips that contain what a wake word listens for ("hey-luna*.wav"); all others of the clips
+            contain it nowhere. Empty: nobody knows, and its hits can't be counted, unless a suite's `positives` say.
         covers: "part" for a head without its front end: measured, never judged by a task's budget.
         keep_float: Regular expressions on module scopes or node names whose activations must not be quantized
             (a spectral front end; quantizing it ruins a wake word).
@@ -101,6 +104,8 @@ class SpeechModel:
     frames: Callable[[Array], Mapping[str, Array]] | None = None
     threshold: float | None = None
     priming_s: float = 0.0
+    smoothing_hops: int = 1
+    positives: Sequence[str] = ()
     covers: Literal["whole", "part"] = "whole"
     keep_float: Sequence[str] = field(default=())
     loop: Loop | None = None

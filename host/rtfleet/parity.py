@@ -51,7 +51,7 @@ def compare(
     """Compare every output that the original has; each array is [frames, *dims].
 
     Args:
-        score: The output that decisions are made on; None: no decision.
+        score: The output that decisions are made on; None, or one that the original does not have: no decision.
         threshold: Score at or above which the model decides "yes"; None: no decision.
         scales: Output -> (scale, zero point); quantized integers become real numbers by them first.
         stream_starts: Frames at which the state was reset.
@@ -66,7 +66,7 @@ def compare(
         if name not in outputs:
             raise ValueError(f"output {name!r} is missing; there are {', '.join(sorted(outputs)) or 'none'}")
         compared[name] = _compare_output(
-            name, _real(name, wanted, scales or {}), _real(name, outputs[name], scales or {})
+            name, real(name, wanted, scales or {}), real(name, outputs[name], scales or {})
         )
     frames = {output.nan.size for output in compared.values()}
     if len(frames) > 1:
@@ -85,7 +85,7 @@ def compare(
     )
 
 
-def _real(name: str, values: Array, scales: Scales) -> npt.NDArray[np.float64]:
+def real(name: str, values: Array, scales: Scales) -> npt.NDArray[np.float64]:
     """Real numbers: (q - zero point) x scale for integers that have a scale."""
     real = np.asarray(values).astype(np.float64)
     if np.issubdtype(np.asarray(values).dtype, np.integer) and name in scales:
@@ -131,7 +131,7 @@ def _agreement(
     """
     if score is None or threshold is None or score not in reference:
         return None
-    wanted, got = _real(score, reference[score], scales), _real(score, outputs[score], scales)
+    wanted, got = real(score, reference[score], scales), real(score, outputs[score], scales)
     same = ((wanted >= threshold) == (got >= threshold)) & np.isfinite(got)
     return float(same.reshape(len(same), -1).all(axis=1).mean())
 

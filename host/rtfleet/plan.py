@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from rtfleet import budget, clip_checks, cores, power, source
 from rtfleet.artifact import Artifact
@@ -33,8 +33,20 @@ EXPORT_S = {"onnx": 10.0, "tflite": 20.0, "coreml": 20.0, "tensorrt": 5.0, "torc
 PARITY_S = 6.0
 # A PROFILE launch tells shares, no percentiles; five blocks are the least that a launch has.
 PROFILE_FRAMES = 200
+# Of its clips, which are far longer than a launch where hits are counted, at the pace of a device that keeps up.
+PARITY_TIMEOUT_S = 660.0
 # What a model's hop is taken for until it is known: those of the zoo are 20 to 80 ms.
 TYPICAL_HOP_NS = 25_000_000
+
+
+# Format -> the only system that its runtime exists on, and how that is said.
+ONLY_ON = {
+    "coreml": ("macos", "Core ML runs on macOS"),
+    "tensorrt": ("linux", "TensorRT runs on Linux, on an NVIDIA GPU"),
+}
+
+# The devices of a run; None is one that was not reached.
+Fleet: TypeAlias = Mapping[Device, DeviceFacts | None]
 
 
 class HasCase(Protocol):
@@ -94,32 +106,43 @@ def planned(
 
 
 def foreseen(
-    models: Sequence[ModelEntry],
-    settings: Settings,
-    only: Sequence[str],
-    devices: Sequence[Device],
-    *,
-    profiled: bool = False,
+    models: Sequence[ModelEntry], settings: Settings, only: Sequence[str], fleet: Fleet, *, profiled: bool = False
 ) -> list[PlannedCase]:
     """The cases before any of the models was built, so that their hops are not known yet."""
     return [
         planned(case, TYPICAL_HOP_NS, settings.run, profiled=profiled)
         for entry in models
-        for device in devices
-        for case in foreseen_of(entry, settings, only, device)
+        for case in foreseen_of(entry, settings, only, fleet)
     ]
 
 
-def foreseen_of(entry: ModelEntry, settings: Settings, only: Sequence[str], device: Device) -> list[Case]:
-    """The cases of a model on a device as far as its name and its description tell."""
+def foreseen_of(entry: ModelEntry, settings: Settings, only: Sequence[str], fleet: Fleet) -> list[Case]:
+    """The cases of a model as far as its name and its description tell."""
     format = source.ready_format(entry.source)
     shipped = (f"{format}-shipped",) if format else ()
     hop_samples = 1 if source.streams(entry) else None
     return [
         case
         for variant in variants_of(entry, shipped, only)
+        for device in fleet
+        if device not in left_out(variant, fleet)
         for case in cases_of(entry, settings, variant, hop_samples, device)
     ]
+
+
+def cannot_run(variant: str, facts: DeviceFacts | None) -> str:
+    """Why a variant's runtime can't be had on a device at all; "" where it can, or where nothing is known of it.
+
+    What is not installed yet is no such reason: it is an error that the device itself tells.
+    """
+    system, said = ONLY_ON.get(variant.partition("-")[0], ("", ""))
+    return said if facts is not None and system and facts.os != system else ""
+
+
+def left_out(variant: str, fleet: Fleet) -> Mapping[Device, str]:
+    """The devices that leave a variant to others, and why. None where no other can take it: that is an error on all."""
+    refusals = {device: cannot_run(variant, facts) for device, facts in fleet.items()}
+    return {device: why for device, why in refusals.items() if why} if not all(refusals.values()) else {}
 
 
 def variants_of(entry: ModelEntry, shipped: tuple[str, ...], only: Sequence[str] = ()) -> tuple[str, ...]:
@@ -201,6 +224,7 @@ def order_of(
         warmup_frames, block_frames = clip_checks.WARMUP_REPEATS * clips, clips
         heard_s = sum(one.duration_s for one in artifact.utterances)
         estimate_s = max(estimate_s, heard_s * (min_frames + warmup_frames) / clips)  # if it is as slow as speech
+    usual_timeout_s = PARITY_TIMEOUT_S if kind == "PARITY" else 3 * estimate_s + 60
     return LaunchOrder(
         launch_id=secrets.token_hex(8),
         kind=kind,
@@ -212,7 +236,7 @@ def order_of(
         min_frames=min_frames,
         min_duration_ns=round(min_duration_s * NS),
         block_frames=block_frames,
-        timeout_s=settings.timeout_s if settings.timeout_s is not None else 3 * estimate_s + 60,
+        timeout_s=settings.timeout_s if settings.timeout_s is not None else usual_timeout_s,
         loop=artifact.loop,
         optimize=optimize and case.options.optimize,
         warmup_frames=warmup_frames,

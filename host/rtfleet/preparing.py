@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 from rtfleet import events, plan, profile
-from rtfleet.artifact import Artifact
+from rtfleet.artifact import Artifact, PreparedModel
 from rtfleet.errors import DeviceError, ExportError, RtfleetError
 from rtfleet.export.inspection import inspector
+from rtfleet.fleet import Device
 from rtfleet.launching import Campaign
 from rtfleet.model import Task
 from rtfleet.order import BASELINE, Order
 from rtfleet.profile import Budget, Profile
 from rtfleet.records import Case, CaseError, CaseResult
-from rtfleet.station import Joined
+from rtfleet.station import Joined, Tell
 from rtfleet.suite import ModelEntry
 
 T = TypeVar("T")
@@ -39,19 +40,23 @@ async def _prepare(campaign: Campaign, entry: ModelEntry) -> None:
             campaign, entry, "prepare", exports.prepare(entry, inspect, files_only=order.files_only)
         )
     except RtfleetError as error:
-        settings, only = order.suite.settings, order.only_variants
-        for device in order.devices:
-            _fail(campaign, plan.foreseen_of(entry, settings, only, device), error)
+        of_model = plan.foreseen_of(entry, order.suite.settings, order.only_variants, campaign.fleet)
+        _fail(campaign, of_model, _problem(error))
         return
     for guess in prepared.guesses:
         campaign.tell(events.Guessed(entry.name, guess))
-    for variant in plan.variants_of(entry, prepared.shipped, order.only_variants):
+    variants = plan.variants_of(entry, prepared.shipped, order.only_variants)
+    tell_left_out(entry, variants, campaign.fleet, campaign.tell)
+    for variant in variants:
+        if _nobody_can(campaign, entry, prepared, variant):
+            continue
         try:
             artifact = await _quietly(campaign, entry, f"export {variant}", exports.export(prepared, variant, inspect))
         except RtfleetError as error:
-            for device in order.devices:
-                of_variant = plan.cases_of(entry, order.suite.settings, variant, prepared.hop_samples, device)
-                _fail(campaign, of_variant, error)
+            for device in campaign.fleet:
+                if device not in plan.left_out(variant, campaign.fleet):
+                    of_variant = plan.cases_of(entry, order.suite.settings, variant, prepared.hop_samples, device)
+                    _fail(campaign, of_variant, _problem(error))
             continue
         _hand_out(campaign, entry, artifact)
         # A device that is this machine measures its first round before the next export begins: the first numbers are
@@ -59,6 +64,35 @@ async def _prepare(campaign: Campaign, entry: ModelEntry) -> None:
         for station in campaign.stations:
             if station.facts.is_host:
                 await station.inbox.join()
+
+
+def tell_left_out(entry: ModelEntry, variants: Sequence[str], fleet: plan.Fleet, tell: Tell) -> None:
+    """What each device leaves to the others, in a line a device and reason."""
+    of_device: dict[tuple[Device, str], list[str]] = {}
+    for variant in variants:
+        for device, why in plan.left_out(variant, fleet).items():
+            of_device.setdefault((device, why), []).append(variant)
+    for (device, why), these in of_device.items():
+        tell(events.LeftOut(device.name, entry.name, tuple(these), why))
+
+
+def _nobody_can(campaign: Campaign, entry: ModelEntry, prepared: PreparedModel, variant: str) -> bool:
+    """Whether no device that was reached can run a variant: then it is not even made, and each case says why."""
+    refusals = {station.device: plan.cannot_run(variant, station.facts) for station in campaign.stations}
+    if not all(refusals.values()):
+        return False
+    left_out = plan.left_out(variant, campaign.fleet)
+    hint = "add such a device to fleet.toml"
+    if prepared.source_file is None:
+        hint += f"; the file alone: rtfleet export {entry.source} --variant {variant}"
+    said = "and no device of this run can take it"
+    refused = {device: CaseError("UNSUPPORTED", f"{why}, {said}", hint) for device, why in refusals.items()}
+    problems = refused | dict(campaign.lost)
+    for device, problem in problems.items():
+        if device not in left_out:
+            cases = plan.cases_of(entry, campaign.order.suite.settings, variant, prepared.hop_samples, device)
+            _fail(campaign, cases, problem)
+    return True
 
 
 async def _quietly(campaign: Campaign, entry: ModelEntry, step: str, work: Awaitable[T]) -> T:
@@ -83,7 +117,8 @@ def owed_by(order: Order, entry: ModelEntry, task: Task, of: Profile) -> tuple[B
 def _hand_out(campaign: Campaign, entry: ModelEntry, artifact: Artifact) -> None:
     order, settings = campaign.order, campaign.order.suite.settings
     of_case = (entry, settings, artifact.variant, artifact.hop_samples)
-    for station in campaign.stations:
+    takers = [station for station in campaign.stations if not plan.cannot_run(artifact.variant, station.facts)]
+    for station in takers:
         owed = owed_by(order, entry, artifact.task, station.profile)
         for case in plan.cases_of(*of_case, station.device, station.facts, artifact.id):
             station.inbox.put_nowait(Joined(case, artifact, owed))
@@ -93,10 +128,14 @@ def _hand_out(campaign: Campaign, entry: ModelEntry, artifact: Artifact) -> None
             campaign.tell(events.CaseFailed(case.id, case.device, problem))
 
 
-def _fail(campaign: Campaign, cases: Sequence[Case], error: RtfleetError) -> None:
-    """A row for each case of what could not be made. One that a resumed run has already keeps what it has."""
+def _problem(error: RtfleetError) -> CaseError:
+    """Why a model or a variant could not be made, as the error of its cases."""
     kind = error.kind if isinstance(error, DeviceError) else "EXPORT" if isinstance(error, ExportError) else "SOURCE"
-    problem = CaseError(kind, error.text, error.hint)
+    return CaseError(kind, error.text, error.hint)
+
+
+def _fail(campaign: Campaign, cases: Sequence[Case], problem: CaseError) -> None:
+    """A row for each case of what could not be made. One that a resumed run has already keeps what it has."""
     for case in cases:
         if not campaign.is_complete(case.id):
             campaign.journal.case(CaseResult(case, None, error=problem))

@@ -26,6 +26,9 @@ LAUNCHES_DIFFER = 1.25
 LONG_TAIL = 2.5
 OVERHEAD_SHARE = 0.05
 PACING_PENALTY = 2.0
+# The device's parity and the file's own differ by more than this, and the lower one is low enough to matter.
+KERNELS_DB = 3.0
+INAUDIBLE_DB = 60.0
 # A response this many times the p50, and longer than the hop, is an event that is named.
 STALL = 20.0
 STALLS_TOLD = 3
@@ -83,6 +86,8 @@ def _all(
         yield Warning(
             "no-operators", f"no times per operator: {result.operators.failed}", "the numbers themselves miss nothing"
         )
+    yield from _other_kernels(result)
+    yield from _other_detections(result)
     if summary is None:
         return
     launches = statistics.good_launches(result)
@@ -140,6 +145,33 @@ def _drifting_state(result: CaseResult) -> Iterator[Warning]:
             f"towards the end of a stream the outputs are {found.drift:.0f}x further from the original than in its "
             "middle: errors add up in the state",
             "keep the state in floating point, or reset it from time to time; a longer stream will be worse",
+        )
+
+
+def _other_kernels(result: CaseResult) -> Iterator[Warning]:
+    """The device's outputs against those of the file itself: run on the host, the runtime's optimizer off."""
+    device, host = result.parity_device, result.parity_host
+    if device is None or host is None or device.snr_db is None or host.snr_db is None:
+        return
+    if abs(device.snr_db - host.snr_db) > KERNELS_DB and min(device.snr_db, host.snr_db) < INAUDIBLE_DB:
+        worse = device.snr_db < host.snr_db
+        yield Warning(
+            "device-kernels",
+            f"parity on the device {device.snr_db:.0f} dB, of the file itself {host.snr_db:.0f} dB: the device's "
+            "kernels, not the quantizer",
+            "8-bit weights overflow on x86 without VNNI: judge the file on the devices that will run it"
+            if worse
+            else "the file is worse than this device shows: other devices may show it",
+        )
+
+
+def _other_detections(result: CaseResult) -> Iterator[Warning]:
+    found = result.parity_device.detections if result.parity_device else None
+    if found is not None and (found.missed or found.extra):
+        yield Warning(
+            "other-detections",
+            f"it missed {found.missed} of the original's {found.original} detections and made {found.extra} of its own",
+            "hits and false alarms are what users notice: look at them before decibels, and give more clips",
         )
 
 

@@ -203,7 +203,8 @@ class CaseError:
 
     Attributes:
         kind: A failure kind of the wire (BAD_MODEL, KILLED, ...), or of the host: SOURCE (the model can't be fetched,
-            built or described), EXPORT (the route failed), DEVICE (the device or agent gave no answer).
+            built or described), EXPORT (the route failed), DEVICE (the device or agent gave no answer), UNSUPPORTED (no
+            device of the run can run the format).
         retryable: Measuring again may give a result; a bad model stays bad.
     """
 
@@ -324,6 +325,46 @@ class Launch:
 
 
 @dataclass(frozen=True)
+class AgainstLabels:
+    """What a wake word heard in clips of which it is known whether they contain its phrase; the original beside it.
+
+    Attributes:
+        positives: Clips that contain it; a hit is one of them with a detection in it.
+        negatives_s: Seconds of the other clips, in which each detection is a false alarm.
+    """
+
+    positives: int
+    hits: int
+    original_hits: int
+    negatives_s: float
+    false_alarms: int
+    original_false_alarms: int
+
+
+@dataclass(frozen=True)
+class Detections:
+    """What a wake word detected at its threshold, against the original model on the same clips.
+
+    Attributes:
+        original: Detections of the original; `matched` of them were made here too, at about the same time.
+        extra: Detections made here alone.
+        audio_s: Seconds heard, priming aside.
+        labelled: None where nobody said what is in the clips.
+    """
+
+    original: int
+    matched: int
+    extra: int
+    audio_s: float
+    labelled: AgainstLabels | None = None
+
+    @property
+    def missed(self) -> int:
+        """Detections of the original that were not made here."""
+        return self.original - self.matched
+
+
+@dataclass(frozen=True)
 class ParityResult:
     """How far outputs are from the original model's on the same clips, over whole streams.
 
@@ -336,6 +377,7 @@ class ParityResult:
             model decides nothing.
         drift: RMS error in the last third of the streams over that in their middle third; None where either is 0.
         optimized: The runtime's graph optimizer was on.
+        detections: Of a wake word that streams; None of anything else.
     """
 
     against: str
@@ -346,6 +388,7 @@ class ParityResult:
     nan_frames: int = 0
     drift: float | None = None
     optimized: bool = True
+    detections: Detections | None = None
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 # History of the format of journal.jsonl and run.json:
 # 1 - first.
 # 2 - launches have their preflight and the device's state while they ran, a run its comparisons with a baseline.
-# 3 - an artifact's loop is its parameters (null: one graph), launches have columns of tokens, cases a recognition and
-#     their operators, placements their counts of nodes, options whether the runtime's optimizer is on.
+# 3 - an artifact says how its decisions are counted, its loop is parameters (null: one graph); launches have columns of
+#     tokens; cases a recognition, their operators, and in their parity a wake word's detections; placements counts of
+#     nodes, options whether the runtime's optimizer is on; a run recommends.
 FORMAT_VERSION = 3
 
 # A launch with more frames than this has its columns in a file of their own.
@@ -71,6 +72,7 @@ def compose(judged: JudgedRun, stored: Callable[[str], Json]) -> dict[str, Json]
         "exit_code": judged.exit_code,
         "cases": [_case(case, stored) for case in judged.cases],
         "comparisons": [plain(one) for one in judged.comparisons],
+        "recommendations": [plain(one) for one in judged.recommendations],
     }
 
 

@@ -136,6 +136,8 @@ def checked(model: object, said: str, folder: Path) -> SpeechModel:
         wrong = "the sample rate and the hop must be above 0"
     elif model.threshold is not None and not math.isfinite(model.threshold):
         wrong = f"the threshold is {model.threshold}"
+    elif model.smoothing_hops < 1:
+        wrong = f"smoothing_hops is {model.smoothing_hops}: the mean of no hop is no score"
     for name, item in model.inputs.items():
         samples = audio_samples(item.dims) if model.frames is None else None
         if samples is not None and model.hop_samples is not None and samples < model.hop_samples:
@@ -228,7 +230,18 @@ def _refuse_description(entry: ModelEntry, source: Source) -> None:
     given = [
         item.name
         for item in fields(entry)
-        if item.name in ("task", "hop_ms", "hop_samples", "sample_rate_hz", "threshold", "inputs", "states", "outputs")
+        if item.name
+        in (
+            "task",
+            "hop_ms",
+            "hop_samples",
+            "sample_rate_hz",
+            "threshold",
+            "smoothing_hops",
+            "inputs",
+            "states",
+            "outputs",
+        )
         and getattr(entry, item.name) not in (None, {}, ())
     ]
     if given:

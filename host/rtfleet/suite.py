@@ -33,6 +33,8 @@ class ModelEntry:
         folder: What relative paths are relative to.
         variants: As written; () is the default: fp32 and int8-static of ONNX and TFLite, or the shipped file.
         clips: Globs of audio files; () is the shipped clips.
+        positives: Globs of further ones, that contain what a wake word listens for; those of `clips` then contain it
+            nowhere. (): nobody knows, unless the model says it.
         budgets: metric (with `_min` for a floor) -> limit; replaces that limit of the profile.
         task ... outputs: The description of a model that is a file; None or empty where it is guessed or built in.
         inputs: name -> shape (tuple) or constant (number).
@@ -45,6 +47,7 @@ class ModelEntry:
     folder: Path
     variants: tuple[str, ...] = ()
     clips: tuple[str, ...] = ()
+    positives: tuple[str, ...] = ()
     budgets: Mapping[str, float] = field(default_factory=dict)
     scenario: Scenario | None = None
     threads: int | None = None
@@ -53,6 +56,7 @@ class ModelEntry:
     hop_samples: int | None = None
     sample_rate_hz: int | None = None
     threshold: float | None = None
+    smoothing_hops: int | None = None
     inputs: Mapping[str, tuple[int, ...] | float | int | bool] = field(default_factory=dict)
     states: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
@@ -113,6 +117,7 @@ class _ModelTable:
     name: str | None = None
     variants: tuple[str, ...] = ()
     clips: tuple[str, ...] = ()
+    positives: tuple[str, ...] = ()
     budgets: dict[str, float] = field(default_factory=dict)
     scenario: Scenario | None = None
     threads: int | None = None
@@ -121,6 +126,7 @@ class _ModelTable:
     hop_samples: int | None = None
     sample_rate_hz: int | None = None
     threshold: float | None = None
+    smoothing_hops: int | None = None
     inputs: dict[str, tuple[int, ...] | float | int | bool] = field(default_factory=dict)
     states: dict[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
@@ -203,7 +209,7 @@ def _settings(table: _RunTable, where: str) -> Settings:
 def _entry(table: _ModelTable, path: Path, where: str) -> ModelEntry:
     given: dict[str, Any] = dict(vars(table))
     check_variants(table.variants, f"{where}.variants")
-    _check_positive(given, ("hop_ms", "hop_samples", "sample_rate_hz", "threads"), where)
+    _check_positive(given, ("hop_ms", "hop_samples", "sample_rate_hz", "threads", "smoothing_hops"), where)
     if (table.sample_rate_hz or 0) > HIGHEST_RATE_HZ:
         raise UsageError(f"{where}.sample_rate_hz: expected at most {HIGHEST_RATE_HZ}, found {table.sample_rate_hz}")
     if table.hop_ms is not None and not 0.1 <= table.hop_ms <= LONGEST_HOP_MS:

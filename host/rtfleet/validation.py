@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rtfleet import feeds, launch_log, parity, plan, transcripts
+from rtfleet import detections, feeds, launch_log, parity, plan, transcripts
 from rtfleet.artifact import Artifact
 from rtfleet.client import AgentClient
 from rtfleet.model import Array
@@ -74,16 +74,22 @@ def _compare(artifact: Artifact, reference: Mapping[str, Array], found: Outputs,
     scales = {
         name: (tensor.scale, tensor.zero_point or 0) for name, tensor in tensors.items() if tensor.scale is not None
     }
-    return parity.compare(
+    starts = _stream_starts(artifact)
+    result = parity.compare(
         reference,
         found.columns,
-        score=next(iter(reference), None),
+        score=artifact.score,
         threshold=artifact.threshold,
         scales=scales,
         against=against,
         optimized=found.optimized,
-        stream_starts=_stream_starts(artifact),
+        stream_starts=starts,
     )
+    rule = detections.rule_of(artifact)
+    if rule is None or artifact.score not in reference:
+        return result
+    original, here = (parity.real(artifact.score, one[artifact.score], scales) for one in (reference, found.columns))
+    return replace(result, detections=detections.compare(original, here, starts, rule, artifact.positives))
 
 
 def _stream_starts(artifact: Artifact) -> list[int]:

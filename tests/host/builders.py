@@ -32,6 +32,7 @@ def streaming(**changes: object) -> Artifact:
         shapes={"audio": (1, 1280), "h": (1, 1, 64)},
     )
     facts = {"graphs": (graph,), "reference": REFERENCE, "exporters": {"torch": "2.13.0"}, "threshold": 0.5}
+    facts |= {"score": "score", "priming_s": 0.5, "smoothing_hops": 3, "positives": (0, 2)}
     return artifact(**(facts | changes))
 
 

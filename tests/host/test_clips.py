@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,8 +29,9 @@ def clip(folder: Path, seconds: float = 1.0, name: str = "tone.wav") -> Path:
     return folder / name
 
 
-def model(dims: tuple[int, ...], hop_ms: float | None = 20, **more: object) -> SpeechModel:
-    return SpeechModel(task="vad", source=None, inputs={"audio": Input(dims)}, outputs=["score"], hop_ms=hop_ms, **more)  # type: ignore[arg-type]
+def model(dims: tuple[int, ...], hop_ms: float | None = 20, **more: Any) -> SpeechModel:
+    facts = {"task": "vad", "source": None, "inputs": {"audio": Input(dims)}, "outputs": ["score"], "hop_ms": hop_ms}
+    return SpeechModel(**(facts | more))
 
 
 def entry(folder: Path, *patterns: str) -> ModelEntry:
@@ -85,6 +88,61 @@ def test_clips_are_found_by_pattern_or_folder_relative_to_the_suite(tmp_path: Pa
     assert clips.find(entry(tmp_path, str(second))) == [second]
     with pytest.raises(UsageError, match="clips 'other/\\*': no audio file matches"):
         clips.find(entry(tmp_path, "other/*"))
+
+
+def test_positives_are_found_as_clips_are(tmp_path: Path) -> None:
+    with_phrase = clip(tmp_path, name="luna.wav")
+    asked = ModelEntry("m", "wake-word", tmp_path, positives=("luna*.wav",))
+
+    assert clips.find_positives(asked) == [with_phrase]
+    assert clips.find_positives(entry(tmp_path)) == []
+    with pytest.raises(UsageError, match=r"positives 'sol\*': no audio file matches"):
+        clips.find_positives(replace(asked, positives=("sol*",)))
+
+
+def test_positives_come_first_and_are_known_by_their_number(tmp_path: Path) -> None:
+    others = [clip(tmp_path, 0.5, "a.wav"), clip(tmp_path, 0.25, "b.wav")]
+    with_phrase = [clip(tmp_path, 0.1, "luna.wav")]
+
+    frames = clips.frames_of(model((1, 320), task="wake-word"), others, with_phrase)
+
+    assert frames.positives == (0,)
+    assert frames.arrays["@stream_starts"].tolist() == [0, 5, 30]
+
+
+def test_a_model_may_know_its_positives_by_their_names(tmp_path: Path) -> None:
+    paths = [clip(tmp_path, 0.5, "a.wav"), clip(tmp_path, 0.1, "hey-luna-7.wav")]
+    luna = model((1, 320), task="wake-word", positives=["hey-luna*.wav"])
+
+    assert clips.frames_of(luna, paths).positives == (0,)
+    assert clips.frames_of(luna, paths).arrays["@stream_starts"].tolist() == [0, 5]
+    assert clips.frames_of(luna, paths[:1]).positives is None
+    assert clips.frames_of(model((1, 320), task="wake-word"), paths).positives is None
+
+
+def test_only_a_wake_word_has_positives(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="this model is for vad"):
+        clips.frames_of(model((1, 320)), [], [clip(tmp_path)])
+
+
+def test_clips_beyond_the_longest_are_not_heard_and_that_is_said(tmp_path: Path) -> None:
+    others = [clip(tmp_path, 40, "a.wav"), clip(tmp_path, 40, "b.wav"), clip(tmp_path, 1, "c.wav")]
+
+    frames = clips.frames_of(model((1, 320)), others)
+
+    assert len(frames.arrays["audio"]) == 60 * 50
+    assert frames.cut_short == "2 of 3 clips are heard: 60 s are the most"
+    labelled = clips.frames_of(model((1, 320), task="wake-word"), others, [clip(tmp_path, 1, "luna.wav")])
+    assert (len(labelled.arrays["audio"]), labelled.cut_short) == (82 * 50, "")
+
+
+def test_a_clip_with_the_phrase_is_never_cut(tmp_path: Path) -> None:
+    long = [clip(tmp_path, 400, "luna-1.wav"), clip(tmp_path, 400, "luna-2.wav")]
+
+    frames = clips.frames_of(model((1, 320), task="wake-word"), [], long)
+
+    assert (frames.positives, len(frames.arrays["audio"])) == ((0,), 400 * 50)
+    assert frames.cut_short == "1 of 2 clips are heard: 600 s are the most"
 
 
 def test_frames_follow_each_other_and_a_longer_input_begins_with_the_tail_before(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from invented import (
 from rtfleet import quality, statistics
 from rtfleet.judged import Warning
 from rtfleet.operators import Operators
-from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Launch, Placement, Run, RuntimeFacts
+from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Detections, Launch, Placement, Run, RuntimeFacts
 
 QUIET = launch(1.0, burst_latency_ns=np.full(300, MS))
 BUSY = replace(state(), busy=(BusyProcess(7, "make", 1.8),))
@@ -130,6 +130,37 @@ def test_a_state_that_drifts_from_the_originals_is_said() -> None:
 
 def test_errors_that_nobody_could_hear_do_not_drift() -> None:
     assert "state-drift" not in told(case(QUIET, QUIET, QUIET, parity_device=parity(snr_db=110.0, drift=40.0)))
+
+
+@pytest.mark.parametrize(
+    ("device_db", "host_db", "text"),
+    [
+        (7.0, 38.0, "parity on the device 7 dB, of the file itself 38 dB: the device's kernels, not the quantizer"),
+        (38.0, 20.0, "parity on the device 38 dB, of the file itself 20 dB: the device's kernels, not the quantizer"),
+        (36.0, 38.0, ""),
+        (110.0, 130.0, ""),  # both are as good as equal
+        (None, 38.0, ""),
+    ],
+)
+def test_a_device_whose_kernels_compute_something_else_is_named(
+    device_db: float | None, host_db: float, text: str
+) -> None:
+    both = {"parity_device": parity(snr_db=device_db), "parity_host": parity(snr_db=host_db, optimized=False)}
+
+    found = told(case(QUIET, QUIET, QUIET, **both)).get("device-kernels")
+
+    assert (found.text if found else "") == text
+
+
+def test_detections_that_are_not_the_original_s_are_said() -> None:
+    def heard(matched: int, extra: int) -> CaseResult:
+        found = Detections(original=25, matched=matched, extra=extra, audio_s=558.0)
+        return case(QUIET, QUIET, QUIET, parity_device=parity(detections=found))
+
+    assert "other-detections" not in told(heard(25, 0))
+    assert told(heard(23, 2))["other-detections"].text == (
+        "it missed 2 of the original's 25 detections and made 2 of its own"
+    )
 
 
 def test_a_case_that_was_not_measured_is_told_what_it_is_and_no_more() -> None:

@@ -26,6 +26,7 @@ from builders import (
     summary,
     whole_case,
 )
+from invented import parity
 
 from rtfleet import run_file
 from rtfleet.artifact import Utterance
@@ -33,11 +34,23 @@ from rtfleet.budget import judge
 from rtfleet.errors import RtfleetError, UsageError
 from rtfleet.loop import Cache, Carried, Chain, Edge, Seq2Seq
 from rtfleet.operators import Operators
-from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Reading, Recognition, Run
+from rtfleet.records import (
+    AgainstLabels,
+    BusyProcess,
+    CaseError,
+    CaseResult,
+    CoreFacts,
+    Detections,
+    Reading,
+    Recognition,
+    Run,
+)
 from rtfleet.run_file import Journal
 from rtfleet.run_json import FORMAT_VERSION
 
-RUN = run_of(whole_case(measured_launch("l1"), measured_launch("l2", round_=2)))
+HEARD = Detections(2, 1, 1, 26.0, AgainstLabels(2, 1, 2, 8.0, 0, 0))
+WHOLE = whole_case(measured_launch("l1"), measured_launch("l2", round_=2), parity_host=parity(detections=HEARD))
+RUN = run_of(WHOLE)
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -237,7 +250,7 @@ def _document(run: Run, folder: Path | None = None) -> dict[str, Any]:
 
 DOCUMENTED = {
     "run": """format_version run_id started_at rtfleet_version host settings devices budgets verdict exit_code cases
-        comparisons""",
+        comparisons recommendations""",
     "case": """case_id model task covers variant device scenario hop_samples sample_rate_hz options runtime artifact
         placement operators parity launches summary checks warnings error verdict""",
     "launch": """launch_id kind round started_at started_mono_ns boot_id compile_ns load_ns first_inference_ns

@@ -170,13 +170,14 @@ def test_what_the_user_says_is_not_guessed() -> None:
         inputs={"input": (1, 288), "sr": 8000},
         states={"state": "stateN"},
         threshold=0.4,
+        smoothing_hops=5,
     )
 
     model, guesses = source.from_file(described, Path("vad.onnx"), SILERO_INPUTS, SILERO_OUTPUTS)
 
     assert model.inputs["input"].dims == (1, 288)
     assert model.hop_samples == 256
-    assert model.threshold == 0.4
+    assert (model.threshold, model.smoothing_hops) == (0.4, 5)
     assert [guess.split(": ")[1] for guess in guesses] == [
         "the unknown batch of state 'state' is 1",
         "input 'input' takes the last 32 samples of the frame before, then 256 new ones",

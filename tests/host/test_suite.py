@@ -30,6 +30,7 @@ def test_a_suite_is_read_whole(tmp_path: Path) -> None:
         source   = "luna.py:hey_luna"
         variants = ["onnx-int8-static", "tflite-int8-static"]
         clips    = "clips/*.wav"
+        positives = "clips/luna/*.wav"
         budgets  = { response_p99_ms = 30, parity_agreement_min = 0.9 }
         [[model]]
         source = "silero_vad.onnx"
@@ -47,7 +48,7 @@ def test_a_suite_is_read_whole(tmp_path: Path) -> None:
     assert read.settings.threads == (1, 4)
     luna, silero = read.models
     assert luna.name == "hey_luna"
-    assert luna.clips == ("clips/*.wav",)
+    assert (luna.clips, luna.positives) == (("clips/*.wav",), ("clips/luna/*.wav",))
     assert luna.budgets == {"response_p99_ms": 30.0, "parity_agreement_min": 0.9}
     assert luna.folder == tmp_path
     assert luna.where == f"{path}: model[0]"

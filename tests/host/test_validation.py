@@ -17,7 +17,7 @@ from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
 from rtfleet.fetch import fetch
 from rtfleet.fleet import Device
-from rtfleet.records import Case, CaseError, RunSettings
+from rtfleet.records import Case, CaseError, ParityResult, RunSettings
 from rtfleet.suite import ModelEntry
 
 
@@ -30,7 +30,9 @@ def _silero(folder: Path) -> Path:
         pytest.skip(error.text)
 
 
-async def _on_an_agent(entry: ModelEntry, folder: Path) -> tuple[Artifact, validation.Outputs | CaseError]:
+async def _on_an_agent(
+    entry: ModelEntry, folder: Path, variant: str = "onnx-shipped"
+) -> tuple[Artifact, validation.Outputs | CaseError]:
     device = Device("emulated", f"local:{secrets.token_hex(4)}")
     async with (
         transports.connect(device, folder) as link,
@@ -39,9 +41,9 @@ async def _on_an_agent(entry: ModelEntry, folder: Path) -> tuple[Artifact, valid
     ):
         await client.acquire(secrets.token_hex(16), "a test")
         inspect = inspector(client)
-        artifact = await exports.export(await exports.prepare(entry, inspect), "onnx-shipped", inspect)
+        artifact = await exports.export(await exports.prepare(entry, inspect), variant, inspect)
         await client.push(artifact.needs)
-        case = Case(artifact.id, entry.name, "onnx-shipped", device.name, "paced")
+        case = Case(artifact.id, entry.name, variant, device.name, "paced")
         return artifact, await validation.outputs_of(client, case, artifact, RunSettings(), optimize=True)
 
 
@@ -70,3 +72,21 @@ def test_a_file_that_the_zoo_does_not_know_gives_what_a_plain_loop_gives(tmp_pat
         wanted.append(score)
     np.testing.assert_allclose(outputs.columns["output"], np.stack(wanted), atol=1e-6)
     assert outputs.columns["output"].max() > 0.9, "the clips hold speech"
+
+
+@pytest.mark.slow
+def test_the_built_in_wake_word_hears_its_phrase_on_an_agent_and_nothing_else(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnxruntime")
+    entry = ModelEntry("wake-word", "wake-word", tmp_path)
+
+    artifact, outputs = asyncio.run(_on_an_agent(entry, tmp_path, "onnx-fp32"))
+    found = validation.against_original(artifact, outputs)
+
+    assert isinstance(found, ParityResult) and found.detections is not None
+    heard, labelled = found.detections, found.detections.labelled
+    assert labelled is not None
+    assert (labelled.hits, labelled.original_hits, labelled.positives) == (2, 2, 2)
+    assert (labelled.false_alarms, labelled.original_false_alarms) == (0, 0)
+    assert (heard.matched, heard.missed, heard.extra) == (2, 0, 0)
+    assert heard.audio_s > labelled.negatives_s > 5

@@ -19,6 +19,7 @@ from rtfleet import clips as audio
 from rtfleet import feeds, source, transcripts
 from rtfleet.artifact import File, InputFacts, PreparedModel, StateFacts, file_of
 from rtfleet.cache import key_of
+from rtfleet.clips import Frames
 from rtfleet.errors import ExportError
 from rtfleet.export import streaming
 from rtfleet.export.jobs import Build, Built
@@ -133,9 +134,9 @@ def build(models: Models, job: Build) -> Built:
     graphs = {name: job.folder / path for name, path in model.source.items()} if model.loop else {}
     weights = "" if ready or graphs else weights_of(model)
     with models.watching() as opened:  # a front end or forward() may import and read when first called
-        frames = audio.frames_of(model, job.clips)
+        frames = audio.frames_of(model, job.clips, job.positives)
         feeds.save(frames.arrays, job.out / FRAMES)
-        prepared = prepared_of(model, "", job.out, synthetic=frames.synthetic, ready=ready)
+        prepared = prepared_of(model, "", job.out, frames, ready=ready)
         if graphs:
             prepared = _with_loop(model, prepared, graphs, frames, job.out)
         elif ready is None:
@@ -201,9 +202,9 @@ def _with_loop(
 
 
 def prepared_of(
-    model: SpeechModel, key: str, folder: Path, *, synthetic: bool, ready: Path | None, guesses: tuple[str, ...] = ()
+    model: SpeechModel, key: str, folder: Path, frames: Frames, *, ready: Path | None, guesses: tuple[str, ...] = ()
 ) -> PreparedModel:
-    """A model's facts. The frames lie in `folder`, where the initial states go too. The name is left to the host."""
+    """A model's facts. `frames` lie in `folder`, where the initial states go too. The name is left to the host."""
     inputs = tuple(
         InputFacts(name, given.dtype, tuple(given.shape), tuple(given.dims), given.constant)
         for name, given in model.inputs.items()
@@ -228,9 +229,11 @@ def prepared_of(
         shipped=(f"{format}-shipped",) if format else (),
         threshold=model.threshold,
         priming_s=model.priming_s,
+        smoothing_hops=model.smoothing_hops,
+        positives=frames.positives,
         note=model.note,
-        guesses=guesses,
-        synthetic=synthetic,
+        guesses=(*guesses, *([frames.cut_short] if frames.cut_short else ())),
+        synthetic=frames.synthetic,
         keep_float=tuple(model.keep_float),
         lookahead_ms=model.lookahead_ms,
     )
@@ -257,7 +260,7 @@ def described(model: SpeechModel) -> Mapping[str, Any]:
         "loop": asdict(model.loop) if model.loop else None,
         "vocabulary": hashlib.sha256(b"\0".join(model.vocabulary)).hexdigest(),
         "lookahead_ms": model.lookahead_ms,
-        "decision": [model.threshold, model.priming_s, model.covers, model.note],
+        "decision": [model.threshold, model.priming_s, model.smoothing_hops, model.covers, model.note],
     }
 
 

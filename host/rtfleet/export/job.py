@@ -93,12 +93,12 @@ class Exports:
                 f"{entry.where or entry.source}: {found.text} is Python code, and --files-only refuses to run any",
                 "give a model file, or a model of the zoo",
             )
-        clips = audio.find(entry)
-        note = self.cache / "models" / f"{_question(entry, found, clips)}.json"
+        clips, positives = audio.find(entry), audio.find_positives(entry)
+        note = self.cache / "models" / f"{_question(entry, found, clips, positives)}.json"
         known = caches.read_note(note, Known)
         prepared = self._recall(known) if known else None
         if known is None or prepared is None:
-            known, prepared = await self._build(entry, found, clips, inspect)
+            known, prepared = await self._build(entry, found, clips, positives, inspect)
             caches.write_note(note, known)
         self._known[prepared.key] = entry, known
         return replace(
@@ -119,19 +119,22 @@ class Exports:
         return located(entry) if entry else None
 
     async def _build(
-        self, entry: ModelEntry, found: Source, clips: list[Path], inspect: Inspect
+        self, entry: ModelEntry, found: Source, clips: list[Path], positives: list[Path], inspect: Inspect
     ) -> tuple[Known, PreparedModel]:
         with caches.making(self.cache / "prepared") as folder:
             if found.kind == "file":
                 assert found.path is not None
-                built = await describe_file(entry, found.path, clips, inspect, folder)
+                built = await describe_file(entry, found.path, (clips, positives), inspect, folder)
             else:
-                job = Build(found.text, entry.folder.resolve(), tuple(path.resolve() for path in clips), folder)
+                # Their names may say what is in them, so that links stay links.
+                heard, with_phrase = (tuple(path.absolute() for path in these) for these in (clips, positives))
+                job = Build(found.text, entry.folder.resolve(), heard, with_phrase, folder)
                 reply = await self.toolchains["onnx"].run(job, f"building {found.text}")
                 assert isinstance(reply, Built)
                 built = reply
             said = [(one.clip, one.transcript) for one in built.prepared.utterances]
-            name = caches.key_of(built.prepared.key, built.prepared.frames.sha256, said, _machinery())
+            about = (built.prepared.key, built.prepared.frames.sha256, built.prepared.positives, said)
+            name = caches.key_of(*about, _machinery())
             facts = without_places(built.prepared)
             stored = caches.keep(folder, self.cache / "prepared" / name, facts)
         prepared = built.prepared
@@ -175,6 +178,10 @@ class Exports:
             exporters=exporters,
             loop=prepared.loop,
             threshold=prepared.threshold,
+            score=prepared.outputs[0],
+            priming_s=prepared.priming_s,
+            smoothing_hops=prepared.smoothing_hops,
+            positives=prepared.positives,
             note=prepared.note,
             synthetic=prepared.synthetic,
             utterances=prepared.utterances,
@@ -266,8 +273,13 @@ async def _as_it_came(name: str, path: Path, runtime: str, inspect: Inspect) -> 
     return Graph(name, external.files_of(path), inputs, outputs)
 
 
-async def describe_file(entry: ModelEntry, path: Path, clips: list[Path], inspect: Inspect, folder: Path) -> Built:
+async def describe_file(
+    entry: ModelEntry, path: Path, clips: tuple[list[Path], list[Path]], inspect: Inspect, folder: Path
+) -> Built:
     """A user's own file: its tensors asked of its runtime, the rest described or guessed, its frames into `folder`.
+
+    Args:
+        clips: All, and those that contain what a wake word listens for.
 
     Raises:
         UsageError: a damaged file, external data elsewhere, or something that can't be guessed.
@@ -277,12 +289,10 @@ async def describe_file(entry: ModelEntry, path: Path, clips: list[Path], inspec
     assert format is not None
     inputs, outputs = await inspect(RUNTIME_OF_FORMAT[format], path)
     model, guesses = source.from_file(entry, path, inputs, outputs)
-    frames = audio.frames_of(model, clips)
+    frames = audio.frames_of(model, *clips)
     feeds.save(frames.arrays, folder / building.FRAMES)
     key = caches.key_of([file.sha256 for file in files], building.described(model))
-    prepared = building.prepared_of(
-        model, key, folder, synthetic=frames.synthetic, ready=path.resolve(), guesses=tuple(guesses)
-    )
+    prepared = building.prepared_of(model, key, folder, frames, ready=path.resolve(), guesses=tuple(guesses))
     origins = {str(file.location.resolve()): file.sha256 for file in files if file.location}
     return Built(prepared, "", origins, {})
 
@@ -355,13 +365,16 @@ def _without_locations(files: tuple[File, ...]) -> tuple[File, ...]:
     return tuple(replace(file, location=None) for file in files)
 
 
-def _question(entry: ModelEntry, found: Source, clips: list[Path]) -> str:
+def _question(entry: ModelEntry, found: Source, clips: list[Path], positives: list[Path]) -> str:
     """What was asked for: an address, not a content. `Known` says whether the answer still holds."""
     description: dict[str, Any] = asdict(
-        replace(entry, name="", folder=Path(), variants=(), clips=(), budgets={}, where="")
+        replace(entry, name="", folder=Path(), variants=(), clips=(), positives=(), budgets={}, where="")
     )
     where = [] if found.kind == "zoo" else [str(entry.folder.resolve()), str(found.path)]
-    heard = [[file_of(path).sha256, transcripts.beside(path)] for path in clips]
+    heard = [
+        [path.name, file_of(path).sha256, path in positives, transcripts.beside(path)]
+        for path in dict.fromkeys((*clips, *positives))
+    ]
     return caches.key_of(found.kind, found.text, where, description, heard, _machinery())
 
 

@@ -45,6 +45,7 @@ class Build:
     source: str
     folder: Path
     clips: tuple[Path, ...]
+    positives: tuple[Path, ...]
     out: Path
 
 

@@ -70,4 +70,5 @@ def _model(name: str) -> SpeechModel:
         hop_ms=FEATURES_A_FRAME * settings["feature_step_size"],
         frames=frames,
         threshold=settings["probability_cutoff"],
+        smoothing_hops=settings["sliding_window_size"],
     )

@@ -165,6 +165,7 @@ def _chain(
         frames=lambda audio: {mel_ends[0]: audio_frames(audio)},
         threshold=0.5,
         priming_s=PRIMING_S,
+        positives=["alexa-*"],
         loop=Chain(edges),
     )
 

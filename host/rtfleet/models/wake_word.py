@@ -187,6 +187,7 @@ def wake_word() -> SpeechModel:
         sample_rate_hz=SAMPLE_RATE_HZ,
         hop_ms=HOP_MS,
         threshold=THRESHOLD,
+        positives=["hey-computer*.wav"],
         keep_float=["front"],
         note=f'"{PHRASE}", trained on synthetic speech: a benchmark payload, not a product',
     )

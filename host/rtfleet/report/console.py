@@ -14,8 +14,8 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from rtfleet.judged import JudgedRun, Verdict
-from rtfleet.report import comparison, recognition, sentences
+from rtfleet.judged import Advice, JudgedRun, Verdict
+from rtfleet.report import comparison, parities, recognition, sentences
 from rtfleet.report.rows import NONE, Group, Row, Rows, rows_of
 from rtfleet.report.words import duration, plural, visible
 
@@ -29,6 +29,9 @@ STYLES: dict[Verdict, str] = {
     "UNJUDGED": "dim",
     "ERROR": "red",
 }
+
+# A piece of advice has the colour of a verdict.
+_LIKE: dict[Advice, Verdict] = {"MET": "PASS", "OPEN": "INCONCLUSIVE", "UNMET": "FAIL", "NONE": "ERROR"}
 
 # Width of what is no terminal: a log has no right edge.
 LOG_COLUMNS = 132
@@ -80,6 +83,14 @@ def show_plan(plan: Plan, console: Console) -> None:
 def render(judged: JudgedRun, console: Console, folder: Path | None = None) -> Iterator[RenderableType]:
     """The report, part by part."""
     yield from _table(rows_of(judged), console.width)
+    found = parities.parities(judged)
+    if found:
+        yield Text()
+        yield from parities.lines(found)
+    heard = parities.heard(judged)
+    if heard:
+        yield Text()
+        yield from _beside([(Text("heard", "bold"), _named(cases, text)) for text, cases in heard], console)
     explained = sentences.explanations(judged)
     if explained:
         yield Text()
@@ -88,10 +99,10 @@ def render(judged: JudgedRun, console: Console, folder: Path | None = None) -> I
     if curves:
         yield Text()
         yield from _beside([(Text("sustained", "bold"), Text(f"{name}: {text}")) for name, text in curves], console)
-    heard = recognition.recognized(judged)
-    if heard:
+    said = recognition.recognized(judged)
+    if said:
         yield Text()
-        yield from _beside([(Text("recognized", "bold"), Text(f"{name}: {text}")) for name, text in heard], console)
+        yield from _beside([(Text("recognized", "bold"), Text(f"{name}: {text}")) for name, text in said], console)
     longest = sentences.operators(judged)
     if longest:
         yield Text()
@@ -104,6 +115,10 @@ def render(judged: JudgedRun, console: Console, folder: Path | None = None) -> I
         yield Text()
         yield Text("against the baseline", "bold")
         yield from comparison.verdicts(judged.comparisons)
+    advised = sentences.recommendations(judged)
+    if advised:
+        yield Text()
+        yield from _beside([(_advised(one), _named((one.whose,), one.text)) for one in advised], console)
     yield Text()
     conditions = sentences.conditions(judged, folder)
     yield from _beside([(Text(name, "dim"), Text(text)) for name, text in conditions], console)
@@ -217,6 +232,14 @@ def _beside(lines: Sequence[tuple[Text, Text]], console: Console) -> Iterator[Te
             beside = word if at == 0 else Text()
             line.rstrip()
             yield Text.assemble(beside, " " * (indent - cell_len(beside.plain)), line)
+
+
+def _named(cases: Sequence[str], text: str) -> Text:
+    return Text(", ".join(cases), "bold").append(f": {text}", "not bold")
+
+
+def _advised(one: sentences.Advised) -> Text:
+    return Text(sentences.ADVICE[one.advice], STYLES[_LIKE[one.advice]])
 
 
 def _explanation(one: sentences.Explained) -> Text:

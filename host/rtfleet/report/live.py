@@ -135,6 +135,8 @@ def news(event: events.Event) -> tuple[str, ...]:
     match event:
         case events.Guessed(model, text):
             return (visible(text if text.startswith(model) else f"{model}: {text}"),)
+        case events.LeftOut(device, model, variants, reason):
+            return (visible(f"left out on {device}: {', '.join(variants)} of {model} ({reason})"),)
         case events.DeviceLost(device, error):
             return _trouble(device, error.text, error.hint)
         case events.CaseFailed(case_id, _, error):

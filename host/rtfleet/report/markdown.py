@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rtfleet.judged import JudgedRun
-from rtfleet.report import recognition, sentences
+from rtfleet.report import parities, recognition, sentences
 from rtfleet.report.rows import Rows, rows_of
 from rtfleet.report.words import plural, visible
 
@@ -26,7 +26,10 @@ def render(judged: JudgedRun, folder: Path | None = None) -> str:
     for compared in judged.comparisons:
         said = f"{escaped(compared.case_id)}, {escaped(compared.metric)}: {escaped(visible(compared.reason))}"
         lines.append(f"- **{compared.verdict}** against the baseline: {said}")
-    lines += ["", *_warnings(judged)]
+    lines += [f"- **heard** {_named(cases)}: {escaped(text)}" for text, cases in parities.heard(judged)]
+    for advised in sentences.recommendations(judged):
+        lines.append(f"- **{sentences.ADVICE[advised.advice]}** {escaped(advised.whose)}: {escaped(advised.text)}")
+    lines += ["", *_parities(judged), *_warnings(judged)]
     for name, text in sentences.conditions(judged, folder):
         lines.append(f"- {escaped(name)}: {escaped(text)}")
     return "\n".join(lines) + "\n"
@@ -62,6 +65,23 @@ def _table(rows: Rows) -> Iterator[str]:
 
 def _cell(text: str) -> str:
     return "" if text == "-" else escaped(text)
+
+
+def _parities(judged: JudgedRun) -> Iterator[str]:
+    found = parities.parities(judged)
+    if not found:
+        return
+    yield "<details><summary>parity on the device, and of the file itself on the host</summary>"
+    yield ""
+    headings = [f"{where} {heading}" for where in ("device", "host") for heading in parities.HEADINGS]
+    yield f"| device | model | variant | {' | '.join(headings)} |"
+    yield "| --- | --- | --- |" + " ---: |" * len(headings)
+    for one in found:
+        cells = (one.device_name, one.model, one.variant, *one.device, *one.host)
+        yield f"| {' | '.join(map(_cell, cells))} |"
+    yield ""
+    yield "</details>"
+    yield ""
 
 
 def _warnings(judged: JudgedRun) -> Iterator[str]:

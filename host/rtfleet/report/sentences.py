@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtfleet.judged import GRAVEST_FIRST, JudgedCase, JudgedRun, Verdict
+from rtfleet.judged import GRAVEST_FIRST, Advice, JudgedCase, JudgedRun, Verdict
 from rtfleet.operators import Operators, OperatorTime
 from rtfleet.order import BASELINE
 from rtfleet.records import DeviceFacts, RuntimeFacts
 from rtfleet.report import comparison
 from rtfleet.report.rows import labels
 from rtfleet.report.words import plural, scale_of, significant, sparkline, visible
+
+ADVICE: dict[Advice, str] = {"MET": "recommended", "OPEN": "undecided", "UNMET": "none fits", "NONE": "no result"}
 
 # Cases that a warning names by themselves; the rest are in run.json.
 _NAMED = 3
@@ -143,6 +145,25 @@ def _placements(judged: JudgedRun) -> str:
         if placements and placements[0].nodes:
             cases.setdefault(placements[0].words, []).append(named[case.result.case.id])
     return "; ".join(f"{words} ({', '.join(whose)})" for words, whose in cases.items())
+
+
+@dataclass(frozen=True)
+class Advised:
+    """What a device should run of a model, in one sentence."""
+
+    advice: Advice
+    whose: str
+    text: str
+
+
+def recommendations(judged: JudgedRun) -> tuple[Advised, ...]:
+    """One for each model on each device; where it was measured in two scenarios, for each of them."""
+    named = [(one.model, one.device) for one in judged.recommendations]
+    found = []
+    for one in judged.recommendations:
+        scenario = f", {one.scenario}" if named.count((one.model, one.device)) > 1 else ""
+        found.append(Advised(one.advice, visible(f"{one.model} on {one.device}{scenario}"), visible(one.reason)))
+    return tuple(found)
 
 
 def conditions(judged: JudgedRun, folder: Path | None) -> tuple[tuple[str, str], ...]:

@@ -104,7 +104,7 @@ def test_launches_are_interleaved_in_recorded_rounds(ran: Ran) -> None:
 def test_the_json_has_every_documented_field(ran: Ran) -> None:
     fields = {
         "": "format_version run_id started_at rtfleet_version host settings devices budgets verdict exit_code cases "
-        "comparisons",
+        "comparisons recommendations",
         "case": "case_id model task covers variant device scenario hop_samples sample_rate_hz options runtime artifact "
         "placement parity launches summary checks warnings error verdict",
         "runtime": "name version library_sha256",

@@ -45,7 +45,7 @@ GRAPH = Graph(
 @pytest.mark.parametrize(
     "message",
     [
-        Build("luna.py:hey", Path("/here"), (Path("/here/a.wav"),), Path("/out")),
+        Build("luna.py:hey", Path("/here"), (Path("/here/a.wav"),), (Path("/here/hey.wav"),), Path("/out")),
         Convert(
             "luna.py:hey", Path("/here"), PREPARED, "ef" * 32, {"/here/luna.py": "01" * 32}, "onnx-fp32", Path("o")
         ),

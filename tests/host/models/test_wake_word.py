@@ -12,8 +12,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import rtfleet  # noqa: E402  # torch may be missing
+from rtfleet import clips  # noqa: E402
 from rtfleet.model import SpeechModel, zeros_of  # noqa: E402
 from rtfleet.models.wake_word import WEIGHTS, wake_word  # noqa: E402
+from rtfleet.suite import ModelEntry  # noqa: E402
 
 CLIPS = Path(rtfleet.__file__).parent / "audio"
 PHRASE_CLIPS = ("hey-computer-1.wav", "hey-computer-2.wav")
@@ -66,6 +68,13 @@ def test_the_phrase_is_heard_once(model: SpeechModel, name: str) -> None:
 
     assert len(hits) > 0
     assert hits[-1] - hits[0] < 50
+
+
+def test_it_knows_its_phrase_among_the_shipped_clips_by_their_names(model: SpeechModel) -> None:
+    frames = clips.frames_of(model, clips.find(ModelEntry("m", "wake-word", Path())))
+
+    assert frames.positives == tuple(range(len(PHRASE_CLIPS)))
+    assert len(frames.arrays[clips.STREAM_STARTS]) == len(PHRASE_CLIPS) + len(OTHER_CLIPS)
 
 
 @pytest.mark.parametrize("name", OTHER_CLIPS)

@@ -35,6 +35,11 @@ def _shown(run: JudgedRun, width: int = 120, *, colours: bool = False) -> str:
     return stream.getvalue()
 
 
+def _table_of(run: JudgedRun, width: int = 120) -> list[str]:
+    """The lines down to the first empty one."""
+    return _shown(run, width).partition("\n\n")[0].splitlines()
+
+
 def test_the_report_reads_from_the_table_down_to_the_exit_code() -> None:
     lines = _shown(every_verdict()).splitlines()
 
@@ -56,7 +61,7 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 
 
 def test_every_row_is_one_line_at_eighty_columns() -> None:
-    lines = _shown(every_verdict(), 80).splitlines()
+    lines = _table_of(every_verdict(), 80)
 
     verdicts = [line.split()[-1] for line in lines if line.startswith("  onnx") or line.startswith("  tflite")]
     assert verdicts == ["PASS", "FAIL", "INCONCLUSIVE", "ERROR", "PASS", "UNJUDGED"]
@@ -108,7 +113,7 @@ def test_a_variant_stands_beside_fp32_of_its_own_format() -> None:
         judged_case(renamed(whole_case(), variant="tflite-int8-static"), shown=summary(1.0)),
     )
 
-    rows = {line.split()[0]: line.split() for line in _shown(run).splitlines() if line.startswith("  ")}
+    rows = {line.split()[0]: line.split() for line in _table_of(run) if line.startswith("  ")}
     assert rows["onnx-int8-static"][7:9] == ["0.25x", "2.0x"]
     assert rows["onnx-fp32"][7:9] == rows["tflite-int8-static"][7:9] == ["-", "-"]
 
