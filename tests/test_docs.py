@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import uuid
@@ -226,6 +227,8 @@ def test_the_readme_s_own_model_is_exported_checked_and_measured(place: Path) ->
     (place / "clips").mkdir()
     for clip in sorted((ROOT / "host" / "rtfleet" / "audio").glob("*.wav"))[:2]:
         (place / "clips" / clip.name).write_bytes(clip.read_bytes())
+    (place / "clips" / "luna").mkdir()
+    shutil.copy(ROOT / "host" / "rtfleet" / "audio" / "hey-computer-1.wav", place / "clips" / "luna")
 
     planned = rtfleet(place, "run", "suite.toml", "--dry-run")
     ran = rtfleet(

@@ -43,8 +43,8 @@ def _of_group(cases: Sequence[JudgedCase]) -> Recommendation | None:
         )
     if still_open := by_verdict.get("INCONCLUSIVE"):
         best, _ = _cheapest(still_open)
-        may = f"{_named(best)} may ({_numbers(best)}), once this is settled: {best.reason}"
-        return _made(cases, "OPEN", best, f"nothing is proven to meet every budget; {may}")
+        text = f"nothing is proven to meet every budget; {_named(best)} would if {_open(best)}: {_numbers(best)}"
+        return _made(cases, "OPEN", best, text)
     if "UNJUDGED" in by_verdict:
         return None  # what owes no budget can't be chosen by budgets
     if failed := by_verdict.get("FAIL"):
@@ -137,6 +137,12 @@ def _named(case: JudgedCase) -> str:
     """The variant, with what else tells the case from the model's others on this device."""
     identity = case.result.case
     return identity.id.removeprefix(f"{identity.model}/").replace(f"@{identity.device}/{identity.scenario}", "")
+
+
+def _open(case: JudgedCase) -> str:
+    """What must hold yet, so that a case that is INCONCLUSIVE passes; why it is open stands with the case itself."""
+    metrics = dict.fromkeys(check.metric for check in case.checks if check.verdict == "INCONCLUSIVE")
+    return f"{' and '.join(metrics)} held" if metrics else f"further launches held, {case.reason}"
 
 
 def _numbers(case: JudgedCase) -> str:

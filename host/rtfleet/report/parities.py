@@ -111,11 +111,12 @@ def _sentence(found: Detections) -> str:
     beside += f": {found.missed} missed, {found.extra} extra)" if found.missed or found.extra else ")"
     if labelled is None:
         return f"{beside} in {_audio(found.audio_s)}; no clip is known to hold the phrase"
-    return (
+    said = (
         f"{labelled.hits} of {plural(labelled.positives, 'clip')} with the phrase (original {labelled.original_hits}), "
         f"{plural(labelled.false_alarms, 'false alarm')} in {_audio(labelled.negatives_s)} of other audio "
-        f"(original {labelled.original_false_alarms}); {beside}"
+        f"(original {labelled.original_false_alarms})"
     )
+    return f"{said}; {beside}" if found.missed or found.extra else said
 
 
 def _audio(seconds: float) -> str:

@@ -161,7 +161,8 @@ def test_junit_names_each_check_of_each_case(ran: Ran) -> None:
 
 
 def test_markdown_has_a_row_for_each_case(ran: Ran) -> None:
-    rows = [line for line in (ran.stage.folder / "all.md").read_text().splitlines() if line.startswith("| board |")]
+    table = (ran.stage.folder / "all.md").read_text().partition("<details>")[0]
+    rows = [line for line in table.splitlines() if line.startswith("| board |")]
     assert len(rows) == 2
     assert rows[0].endswith("| PASS |") and rows[1].endswith("| **FAIL** |")
 

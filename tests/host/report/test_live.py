@@ -73,6 +73,15 @@ def test_without_a_terminal_each_thing_that_matters_is_one_line() -> None:
     ]
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_what_a_device_leaves_to_others_stays_on_the_screen(terminal: bool) -> None:
+    left_out = events.LeftOut("pixel", "wake-word", ("coreml-fp16", "coreml-int8"), "Core ML runs on macOS")
+
+    said = _told((left_out,), terminal=terminal, width=200)
+
+    assert "left out on pixel: coreml-fp16, coreml-int8 of wake-word (Core ML runs on macOS)" in said
+
+
 def test_long_lines_of_a_log_are_not_folded() -> None:
     guess = events.Guessed("model", "a sentence " * 20)
 
