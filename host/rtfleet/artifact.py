@@ -140,6 +140,7 @@ class Artifact:
         reference: The original model's outputs on those frames; None where the original is the file itself.
         exporters: Package -> version that made it; {} for a shipped file.
         threshold: Score at or above which the model decides "yes"; None: no decision.
+        checked: What the exporter found of a file that this machine may be unable to run; "" where it was run.
     """
 
     id: str
@@ -157,6 +158,7 @@ class Artifact:
     threshold: float | None = None
     note: str = ""
     synthetic: bool = False
+    checked: str = ""
 
     @property
     def files(self) -> tuple[File, ...]:

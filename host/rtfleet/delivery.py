@@ -37,6 +37,7 @@ class Delivered:
         folder: Where its files and `artifact.json` lie; None where it could not be made.
         checks: Its parity held against the defaults of its precision.
         error: Why there is no file, or no parity.
+        not_run: Why this machine can't run it, of a file that its exporter checked as far as that goes without.
         seconds: To make it or to find it in the cache, parity aside.
     """
 
@@ -47,10 +48,11 @@ class Delivered:
     parity: ParityResult | None = None
     checks: tuple[Check, ...] = ()
     error: RtfleetError | None = None
+    not_run: str = ""
 
     @property
     def verdict(self) -> Verdict:
-        """ERROR without a file or without parity, else its worst check; UNJUDGED where there is no original."""
+        """ERROR without a file or without parity, else its worst check; UNJUDGED where nothing could be judged."""
         if self.error is not None:
             return "ERROR"
         verdicts = {check.verdict for check in self.checks}
@@ -144,6 +146,11 @@ async def _checked(client: AgentClient, made: Delivered) -> Delivered:
     artifact = made.artifact
     if artifact is None or artifact.reference is None:
         return made
+    if artifact.checked:
+        runtimes = (await client.describe(is_host=True)).runtimes
+        here = next((runtime for runtime in runtimes if runtime.name == artifact.runtime), None)
+        if here is None or here.error:
+            return replace(made, not_run=here.error if here else f"this agent has no runtime {artifact.runtime}")
     await client.push(artifact.needs)
     case = Case(artifact.id, artifact.model, artifact.variant, client.device, "burst")
     outputs = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=False)

@@ -83,6 +83,8 @@ class SpeechModel:
         keep_float: Regular expressions on module scopes or node names whose activations must not be quantized
             (a spectral front end; quantizing it ruins a wake word).
         note: One sentence that the report shows with every number of this model.
+        coreml_state: In Core ML the states are not inputs and outputs but Core ML's own (macOS 15, iOS 18), which is
+            float16 and begins with zeros: for the variants coreml-fp16, -int8 and -palettized.
     """
 
     task: Task
@@ -98,6 +100,7 @@ class SpeechModel:
     covers: Literal["whole", "part"] = "whole"
     keep_float: Sequence[str] = field(default=())
     note: str = ""
+    coreml_state: bool = False
 
     @property
     def hop_samples(self) -> int | None:

@@ -20,7 +20,7 @@ from rtfleet import feeds, source
 from rtfleet.artifact import File, InputFacts, PreparedModel, StateFacts, file_of
 from rtfleet.cache import key_of
 from rtfleet.errors import ExportError
-from rtfleet.export import streaming
+from rtfleet.export import external, streaming
 from rtfleet.export.jobs import Build, Built
 from rtfleet.model import Array, SpeechModel, State, zeros_of
 from rtfleet.suite import ModelEntry
@@ -138,10 +138,11 @@ def build(models: Models, job: Build) -> Built:
         if ready is None:
             prepared = _with_reference(model, prepared, job.out)
     if ready:
-        opened.add(str(ready))
+        opened.update(str(file.location) for file in external.files_of(ready))
     opened = {file for file in opened if not Path(file).resolve().is_relative_to(job.out.resolve())}
     origins = {**origins, **hashed({*opened, *_modules()})}
-    content = file_of(ready).sha256 if ready else [weights, _code(job, origins)]
+    files = [file.sha256 for file in external.files_of(ready)] if ready else []
+    content: list[Any] = files or [weights, _code(job, origins)]
     return Built(replace(prepared, key=key_of(content, described(model))), weights, origins, _versions())
 
 
@@ -223,6 +224,7 @@ def described(model: SpeechModel) -> Mapping[str, Any]:
         "states": [[state.input, state.output, state.dtype, _digest(zeros_of(state))] for state in model.states],
         "rate": [model.sample_rate_hz, model.hop_ms],
         "keep_float": list(model.keep_float),
+        "coreml_state": model.coreml_state,
         "decision": [model.threshold, model.priming_s, model.covers, model.note],
     }
 

@@ -138,13 +138,13 @@ class Exports:
             UsageError: a ready file that its runtime or its description refuses.
         """
         if variant in SHIPPED_VARIANTS:
-            graph, exporters = await self._shipped(prepared, variant, inspect), {}
+            made, exporters = Made(await self._shipped(prepared, variant, inspect)), {}
         elif variant in EXPORTED_VARIANTS:
             toolchain = PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]]
-            graph, exporters = (await self._made(prepared, variant))[0], versions(toolchain)
+            made, exporters = await self._made(prepared, variant), versions(toolchain)
         else:
             raise UsageError(f"unknown variant '{variant}'", f"there are {', '.join(EXPORTED_VARIANTS)}")
-        graph = with_states(graph, prepared)
+        graph = with_states(made.graph, prepared)
         return Artifact(
             id=artifact_id((graph,)),
             model=prepared.name,
@@ -160,6 +160,7 @@ class Exports:
             threshold=prepared.threshold,
             note=prepared.note,
             synthetic=prepared.synthetic,
+            checked=made.checked,
         )
 
     async def _shipped(self, prepared: PreparedModel, variant: str, inspect: Inspect) -> Graph:
@@ -170,8 +171,8 @@ class Exports:
         inputs, outputs = await inspect(RUNTIME_OF_FORMAT[variant.partition("-")[0]], prepared.source_file)
         return Graph("model", files, inputs, outputs)
 
-    async def _made(self, prepared: PreparedModel, variant: str) -> tuple[Graph, tuple[str, ...]]:
-        """The graph of an exported variant, from the cache where it is there; and what its quantizers must keep."""
+    async def _made(self, prepared: PreparedModel, variant: str) -> Made:
+        """An exported variant, from the cache where it is there."""
         if prepared.source_file is not None:
             raise ExportError(
                 f"{variant} can't be made from {prepared.source_file.name}, only from a PyTorch module",
@@ -191,7 +192,8 @@ class Exports:
                 made = replace(reply, graph=replace(reply.graph, files=_without_locations(reply.graph.files)))
                 entry = caches.keep(making, folder, made)
         graph = entry.facts.graph
-        return replace(graph, files=tuple(entry.files[file.path] for file in graph.files)), entry.facts.kept
+        files = tuple(entry.files[file.path] for file in graph.files)
+        return replace(entry.facts, graph=replace(graph, files=files))
 
     def is_cached(self, prepared: PreparedModel, variant: str) -> bool:
         """Whether `export` would make nothing anew (unless what lies there is damaged)."""
@@ -207,13 +209,11 @@ class Exports:
             / caches.key_of(variant, versions(packages), prepared.key, calibrated, _machinery())
         )
 
-    def _job(
-        self, prepared: PreparedModel, variant: str, base: tuple[Graph, tuple[str, ...]] | None, out: Path
-    ) -> Convert | Quantize:
+    def _job(self, prepared: PreparedModel, variant: str, base: Made | None, out: Path) -> Convert | Quantize:
         if base is not None:
-            graph, kept = base
-            assert graph.files[0].location is not None
-            return Quantize(graph.files[0].location, kept, prepared, variant, out)
+            location = base.graph.files[0].location
+            assert location is not None
+            return Quantize(location, base.kept, prepared, variant, out)
         entry, known = self._known[prepared.key]
         folder = entry.folder.resolve()
         return Convert(entry.source, folder, prepared, known.weights_sha256, known.origins, variant, out)
@@ -261,7 +261,10 @@ def with_states(graph: Graph, prepared: PreparedModel) -> Graph:
         tensor.name: dims[tensor.name] if len(dims.get(tensor.name, ())) == len(tensor.shape) else tensor.shape
         for tensor in graph.inputs
     }
-    states = tuple(State(state.input, state.output, state.initial) for state in prepared.states)
+    # A state that is no input lives inside the model.
+    states = tuple(
+        State(state.input, state.output, state.initial) for state in prepared.states if state.input in shapes
+    )
     return replace(graph, states=states, shapes=shapes)
 
 
