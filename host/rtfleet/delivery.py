@@ -85,11 +85,9 @@ async def deliver(wish: Wish, tell: Callable[[events.Event], None]) -> list[Deli
             transports.connect(here, Path(store)) as link,
             AgentClient(link, here.name) as client,
             Exports(wish.cache, folder / "logs") as exports,
+            client.leased(secrets.token_hex(16), "rtfleet export"),
         ):
-            await client.acquire(secrets.token_hex(16), "rtfleet export")
-            found = await _delivered(wish, folder, exports, client, tell)
-            await client.release()
-    return found
+            return await _delivered(wish, folder, exports, client, tell)
 
 
 async def _delivered(
