@@ -24,7 +24,7 @@ FOLDED = 1 - 1e-6
 RESEMBLES = 0.95
 """Above this it is the same row, and something is wrong with it."""
 LEAST_SNR_DB = {"int8": 30.0, "palettized": 20.0}
-"""Of all weights together against those of the fp16 model: 8 bits a value give 35 to 45 dB, 6 bits some 30."""
+"""Of all weights together against those of the fp16 model: 8 bits gave 44 to 48 dB, 6 bits 33 to 36."""
 
 
 @dataclass(frozen=True)

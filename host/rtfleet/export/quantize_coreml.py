@@ -13,7 +13,8 @@ from rtfleet.export.coreml import coremltools, save
 SMALLEST = 512
 """Weights of fewer values stay float16: their tables and scales cost more than they save."""
 PALETTE_BITS = 6
-"""64 values a tensor: 4 bits lose four times as much (24 dB more noise), 8 save nothing over int8."""
+"""64 values a tensor. 4 bits ruin a spectral front end (7 dB at the wake word's output, 26 dB with 6), 8 save nothing
+over int8."""
 
 
 def to_int8(base: Path, out: Path) -> Path:
