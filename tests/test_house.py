@@ -20,7 +20,7 @@ HOST, AGENT = ROOT / "host" / "rtfleet", ROOT / "agent" / "rtfleet_agent"
 WIRE = {"rtfleet_protos", "grpc", "google"}
 HEAVY = {
     "torch", "tensorflow", "jax", "onnx", "onnxruntime", "onnxscript", "ai_edge_litert", "litert_torch",
-    "litert_quantizer", "scipy", "soundfile", "soxr",
+    "litert_quantizer", "scipy", "soundfile", "soxr", "coremltools", "sklearn",
 }  # fmt: skip
 OF_HOST = {"rtfleet", "rich", "typer", "click", "cattrs", "attrs"}
 LONGEST_FILE = 500

@@ -171,6 +171,7 @@ class Artifact:
         utterances, vocabulary: As of the prepared model.
         score: The output that decides; "" in a run of an earlier rtfleet.
         priming_s, smoothing_hops, positives: How decisions are counted, as in `PreparedModel`.
+        checked: What the exporter found of a file that this machine may be unable to run; "" where it was run.
     """
 
     id: str
@@ -195,6 +196,7 @@ class Artifact:
     utterances: tuple[Utterance, ...] = ()
     vocabulary: File | None = None
     lookahead_ms: float = 0.0
+    checked: str = ""
 
     @property
     def files(self) -> tuple[File, ...]:

@@ -188,6 +188,25 @@ class AgentClient:
         request = pb.ReleaseLeaseRequest(lease_id=self.lease_id)
         await self._call(self._stub.ReleaseLease(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S))
 
+    @contextlib.asynccontextmanager
+    async def leased(self, lease_id: str, holder: str) -> AsyncIterator[None]:
+        """The device is held, and renewed, until the block ends. Raises LeaseHeld."""
+        expires_in_s = await self.acquire(lease_id, holder)
+        renewer = asyncio.create_task(self._keep_renewing(expires_in_s))
+        try:
+            yield
+        finally:
+            renewer.cancel()
+            with contextlib.suppress(DeviceError):
+                await self.release()
+
+    async def _keep_renewing(self, expires_in_s: float) -> None:
+        while True:
+            await asyncio.sleep(expires_in_s / 3)
+            # An agent that does not answer is noticed by the launch itself, which then says so.
+            with contextlib.suppress(DeviceError):
+                await self.renew()
+
     # ---- files -----------------------------------------------------------------------------------------------------
 
     async def push(self, files: Sequence[File]) -> int:

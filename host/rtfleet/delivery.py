@@ -37,6 +37,7 @@ class Delivered:
         folder: Where its files and `artifact.json` lie; None where it could not be made.
         checks: Its parity held against the defaults of its precision.
         error: Why there is no file, or no parity.
+        not_run: Why this machine can't run it, of a file that its exporter checked as far as that goes without.
         seconds: To make it or to find it in the cache, parity aside.
     """
 
@@ -47,10 +48,11 @@ class Delivered:
     parity: ParityResult | None = None
     checks: tuple[Check, ...] = ()
     error: RtfleetError | None = None
+    not_run: str = ""
 
     @property
     def verdict(self) -> Verdict:
-        """ERROR without a file or without parity, else its worst check; UNJUDGED where there is no original."""
+        """ERROR without a file or without parity, else its worst check; UNJUDGED where nothing could be judged."""
         if self.error is not None:
             return "ERROR"
         verdicts = {check.verdict for check in self.checks}
@@ -83,11 +85,9 @@ async def deliver(wish: Wish, tell: Callable[[events.Event], None]) -> list[Deli
             transports.connect(here, Path(store)) as link,
             AgentClient(link, here.name) as client,
             Exports(wish.cache, folder / "logs") as exports,
+            client.leased(secrets.token_hex(16), "rtfleet export"),
         ):
-            await client.acquire(secrets.token_hex(16), "rtfleet export")
-            found = await _delivered(wish, folder, exports, client, tell)
-            await client.release()
-    return found
+            return await _delivered(wish, folder, exports, client, tell)
 
 
 async def _delivered(
@@ -124,14 +124,16 @@ def exit_code(found: Sequence[Delivered]) -> int:
 def _lay_out(artifact: Artifact, folder: Path) -> Path:
     """The artifact's files and its facts in `folder`, in the place of what an earlier export left there."""
     # A stream that begins anywhere but at its states' first values gives other scores: they belong to the model.
-    initial = tuple(state.initial for graph in artifact.graphs for state in graph.states if state.initial)
     try:
         shutil.rmtree(folder, ignore_errors=True)
-        for file in (*artifact.files, *initial):
-            assert file.location is not None
-            target = folder / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file.location, target)
+        for graph in artifact.graphs:
+            # Graphs of one model may have files of one name.
+            below = folder / graph.name if len(artifact.graphs) > 1 else folder
+            for file in (*graph.files, *(state.initial for state in graph.states if state.initial)):
+                assert file.location is not None
+                target = below / file.path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(file.location, target)
         facts = json.dumps(run_json.plain(artifact), indent=1, sort_keys=True, allow_nan=False)
         (folder / MANIFEST).write_text(facts + "\n", encoding="utf-8")
     except OSError as error:
@@ -144,6 +146,11 @@ async def _checked(client: AgentClient, made: Delivered) -> Delivered:
     artifact = made.artifact
     if artifact is None or artifact.reference is None:
         return made
+    if artifact.checked:
+        runtimes = (await client.describe(is_host=True)).runtimes
+        here = next((runtime for runtime in runtimes if runtime.name == artifact.runtime), None)
+        if here is None or here.error:
+            return replace(made, not_run=here.error if here else f"this agent has no runtime {artifact.runtime}")
     await client.push(artifact.needs)
     case = Case(artifact.id, artifact.model, artifact.variant, client.device, "burst")
     outputs = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=False)

@@ -92,6 +92,8 @@ class SpeechModel:
         vocabulary: Of a model that gives tokens: the piece of text of each id, as bytes; U+2581 is a space.
         lookahead_ms: Audio after a frame's own that a streaming model waits for before it answers, in milliseconds.
         note: One sentence that the report shows with every number of this model.
+        coreml_state: In Core ML the states are not inputs and outputs but Core ML's own (macOS 15, iOS 18), which is
+            float16 and begins with zeros: for the variants coreml-fp16, -int8 and -palettized.
     """
 
     task: Task
@@ -112,6 +114,7 @@ class SpeechModel:
     vocabulary: Sequence[bytes] = ()
     lookahead_ms: float = 0.0
     note: str = ""
+    coreml_state: bool = False
 
     @property
     def hop_samples(self) -> int | None:

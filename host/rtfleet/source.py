@@ -35,8 +35,8 @@ __all__ = [
 
 Kind: TypeAlias = Literal["zoo", "function", "file"]
 
-FORMATS = {".onnx": "onnx", ".ort": "onnx", ".tflite": "tflite", ".fake.json": "fake"}
-"""Suffix of a ready file -> format of its variants."""
+FORMATS = {".onnx": "onnx", ".ort": "onnx", ".tflite": "tflite", ".mlpackage": "coreml", ".fake.json": "fake"}
+"""Suffix of a ready file (of Core ML: a folder) -> format of its variants."""
 
 _EXAMPLE = "write a function that returns a rtfleet.SpeechModel and name it: luna.py:hey_luna"
 
@@ -215,14 +215,17 @@ def _file(text: str, folder: Path) -> Source:
         raise UsageError(f"{text}: which function of it returns the model?", f"say {said}")
     if format_of(path) is None:
         raise UsageError(f"{text}: a file must be one of {', '.join(FORMATS)}", _EXAMPLE)
-    if not path.is_file():
+    if format_of(path) == "coreml" and not path.is_dir():
+        raise UsageError(f"{text}: {path} is a file", "an .mlpackage is a folder with a Manifest.json in it")
+    if format_of(path) != "coreml" and not path.is_file():
         raise UsageError(f"{text}: {path} is not a file")
     return Source("file", text, path=path)
 
 
 def _unknown(text: str) -> UsageError:
     meant = near(text, list(ZOO))
-    hint = f"the zoo has {', '.join(ZOO)}; or name a file (.onnx, .ort, .tflite) or a function (luna.py:hey_luna)"
+    files = ".onnx, .ort, .tflite, .mlpackage"
+    hint = f"the zoo has {', '.join(ZOO)}; or name a file ({files}) or a function (luna.py:hey_luna)"
     return UsageError(f"no model is called '{text}'", f"{meant} {hint}" if meant else hint)
 
 

@@ -94,15 +94,9 @@ async def _station(order: Order, device: Device, journal: Journal) -> AsyncItera
         lease_id = order.evidence.unfinished.leases.get(device.name) or secrets.token_hex(16)
         journal.lease(device.name, lease_id)
         holder = f"{getpass.getuser()}@{platform.node()} run {order.run_id}"
-        expires_in_s = await client.acquire(lease_id, holder)
-        renewer = asyncio.create_task(_renew(client, expires_in_s))
-        try:
+        async with client.leased(lease_id, holder):
             recovered = await _recover(order, device, client, journal)
             yield Station(device, client, facts, matched, recovered)
-        finally:
-            renewer.cancel()
-            with contextlib.suppress(DeviceError):
-                await client.release()
 
 
 def _check_cores(order: Order, device: Device, facts: DeviceFacts) -> None:
@@ -111,14 +105,6 @@ def _check_cores(order: Order, device: Device, facts: DeviceFacts) -> None:
         cores.chosen(order.suite.settings.cpus or device.cpus, facts.cores_info)
     except UsageError as error:
         raise UsageError(f"device '{device.name}': {error.text}", error.hint) from None
-
-
-async def _renew(client: AgentClient, expires_in_s: float) -> None:
-    while True:
-        await asyncio.sleep(expires_in_s / 3)
-        # An agent that does not answer is noticed by the launch itself, which then says so.
-        with contextlib.suppress(DeviceError):
-            await client.renew()
 
 
 async def _recover(order: Order, device: Device, client: AgentClient, journal: Journal) -> dict[str, Launch]:

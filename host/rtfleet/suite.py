@@ -174,7 +174,7 @@ def name_of(source: str) -> str:
     if colon and function.isidentifier():
         return function
     path = PurePath(source.removesuffix(".json"))
-    return path.stem if path.suffix in (".onnx", ".ort", ".tflite", ".fake") else source
+    return path.stem if path.suffix in (".onnx", ".ort", ".tflite", ".mlpackage", ".fake") else source
 
 
 def check_variants(variants: Sequence[str], where: str) -> None:

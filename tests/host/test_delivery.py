@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from rtfleet import events
 from rtfleet.delivery import MANIFEST, Delivered, Wish, deliver, exit_code
 from rtfleet.errors import DeviceError, ExportError, RtfleetError
 from rtfleet.judged import Check, Verdict
+from rtfleet.report import tables
 from rtfleet.suite import ModelEntry
 
 
@@ -107,3 +110,32 @@ def test_a_route_that_fails_costs_the_others_nothing(tmp_path: Path) -> None:
     assert found[0].folder is None and found[0].error is not None
     assert "torch.stft" in found[0].error.text
     assert exit_code(found) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "darwin", reason="there it runs")
+def test_a_core_ml_package_is_laid_out_whole_and_says_what_was_checked_where_it_can_t_run(tmp_path: Path) -> None:
+    entry = entry_of(users_folder(tmp_path / "user"), "echo", "luna")
+
+    found, _ = delivered(entry, ("coreml-fp16", "coreml-int8"), tmp_path)
+
+    for one in found:
+        assert one.error is None and one.artifact is not None
+        assert (one.verdict, one.parity, one.checks) == ("UNJUDGED", None, ())
+        assert one.not_run == f"Core ML runs on macOS; this device is {sys.platform}"
+        folder = tmp_path / "out" / "luna" / one.variant
+        assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
+            "1.npy",
+            MANIFEST,
+            "model.mlpackage/Manifest.json",
+            "model.mlpackage/Data/com.apple.CoreML/model.mlmodel",
+            "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin",
+        }
+        facts = json.loads((folder / MANIFEST).read_text())
+        assert facts["checked"] == one.artifact.checked
+        lines = "".join(f"{file.sha256}  {file.path}\n" for file in sorted(one.artifact.files, key=lambda f: f.sha256))
+        assert facts["id"] == hashlib.sha256(lines.encode()).hexdigest()
+    assert exit_code(found) == 0
+    said = "\n".join(str(line) for line in tables.delivered(found))
+    assert "coreml-int8: not run here: Core ML runs on macOS" in said
+    assert re.search(r"checked instead: specification 8, .*, weights 4\d dB from fp16's", said)

@@ -9,7 +9,7 @@ import pytest
 from rtfleet import source
 from rtfleet.artifact import Tensor
 from rtfleet.errors import UsageError
-from rtfleet.suite import ModelEntry
+from rtfleet.suite import ModelEntry, name_of
 
 LUNA = """
 from rtfleet import Input, SpeechModel, State
@@ -91,6 +91,28 @@ def test_a_file_of_another_kind_is_refused_with_what_can_be_taken(folder: Path) 
 
     with pytest.raises(UsageError, match=r"must be one of \.onnx, \.ort, \.tflite"):
         source.resolve(entry("luna.pt", folder))
+
+
+@pytest.mark.parametrize("text", ["luna.mlpackage", "luna.mlpackage/", "./luna.mlpackage"])
+def test_a_core_ml_package_is_a_ready_file_though_it_is_a_folder(folder: Path, text: str) -> None:
+    (folder / "luna.mlpackage").mkdir()
+
+    found = source.resolve(entry(text, folder))
+
+    assert (found.kind, found.path) == ("file", folder / "luna.mlpackage")
+    assert source.ready_format(text) == "coreml"
+    assert name_of(text) in ("luna", "./luna")
+
+
+def test_a_file_that_is_called_as_a_package_and_a_folder_as_a_file_are_refused(folder: Path) -> None:
+    (folder / "luna.mlpackage").write_bytes(b"")
+    (folder / "luna.onnx").mkdir()
+
+    with pytest.raises(UsageError, match="is a file") as raised:
+        source.resolve(entry("luna.mlpackage", folder))
+    assert "folder with a Manifest.json" in raised.value.hint
+    with pytest.raises(UsageError, match="is not a file"):
+        source.resolve(entry("luna.onnx", folder))
 
 
 def test_describing_a_function_is_refused_rather_than_ignored(folder: Path) -> None:

@@ -11,6 +11,7 @@ from rtfleet_agent.runtimes.base import Runtime, RuntimeFailure
 RUNTIMES: dict[str, tuple[str, str]] = {
     "onnxruntime": ("rtfleet_agent.runtimes.ort", "pip install 'rtfleet[onnxruntime]'"),
     "litert": ("rtfleet_agent.runtimes.litert", "pip install 'rtfleet[litert]'"),
+    "coreml": ("rtfleet_agent.runtimes.coreml", "pip install 'rtfleet[coreml]'"),
     "fake": ("rtfleet_agent.runtimes.fake", ""),
 }
 

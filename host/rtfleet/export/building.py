@@ -21,7 +21,7 @@ from rtfleet.artifact import File, InputFacts, PreparedModel, StateFacts, file_o
 from rtfleet.cache import key_of
 from rtfleet.clips import Frames
 from rtfleet.errors import ExportError
-from rtfleet.export import streaming
+from rtfleet.export import external, streaming
 from rtfleet.export.jobs import Build, Built
 from rtfleet.model import Array, SpeechModel, State, zeros_of
 from rtfleet.suite import ModelEntry
@@ -141,11 +141,12 @@ def build(models: Models, job: Build) -> Built:
             prepared = _with_loop(model, prepared, graphs, frames, job.out)
         elif ready is None:
             prepared = _with_reference(model, prepared, job.out)
-    opened |= {str(path) for path in (ready, *graphs.values()) if path}
+    opened |= {str(file.location) for path in (ready, *graphs.values()) if path for file in external.files_of(path)}
     opened = {file for file in opened if not Path(file).resolve().is_relative_to(job.out.resolve())}
     origins = {**origins, **hashed({*opened, *_modules()})}
-    files = {name: file_of(path).sha256 for name, path in graphs.items()}
-    content = file_of(ready).sha256 if ready else files or [weights, _code(job, origins)]
+    given = {"model": ready} if ready else graphs
+    files = {name: [file.sha256 for file in external.files_of(path)] for name, path in given.items()}
+    content: Any = files or [weights, _code(job, origins)]
     return Built(replace(prepared, key=key_of(content, described(model))), weights, origins, _versions())
 
 
@@ -260,6 +261,7 @@ def described(model: SpeechModel) -> Mapping[str, Any]:
         "loop": asdict(model.loop) if model.loop else None,
         "vocabulary": hashlib.sha256(b"\0".join(model.vocabulary)).hexdigest(),
         "lookahead_ms": model.lookahead_ms,
+        "coreml_state": model.coreml_state,
         "decision": [model.threshold, model.priming_s, model.smoothing_hops, model.covers, model.note],
     }
 

@@ -1,4 +1,5 @@
-"""Which files an ONNX file needs beside it, read from its bytes: a host without the onnx package takes ready files.
+"""Which files a model consists of: those of a Core ML package, and those that an ONNX file needs beside it, read from
+its bytes: a host without the onnx package takes ready files.
 
 A protobuf message is a row of fields, each a tag (number << 3 | wire type) and a value. Only the way from the model
 down to its tensors is walked.
@@ -12,6 +13,7 @@ from pathlib import Path
 from rtfleet.artifact import File, file_of
 from rtfleet.errors import UsageError
 
+MANIFEST = "Manifest.json"
 _WAYS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
@@ -28,9 +30,13 @@ _WAYS: dict[str, dict[int, str]] = {
 def files_of(path: Path) -> tuple[File, ...]:
     """The model file and the external data files that it names, each with its path beside the model.
 
+    Of a Core ML package all files, its Manifest.json first; their paths begin with the package's name.
+
     Raises:
         UsageError: damaged bytes, external data outside the model's folder, or a file that is missing.
     """
+    if path.is_dir():
+        return _files_of_package(path)
     files = [file_of(path)]
     if path.suffix.lower() == ".onnx":
         folder = path.parent.resolve()
@@ -45,6 +51,22 @@ def files_of(path: Path) -> tuple[File, ...]:
                 raise UsageError(f"{path.name}: its external data '{location}' is not there", f"expected {beside}")
             files.append(file_of(beside, Path(location).as_posix()))
     return tuple(files)
+
+
+def _files_of_package(package: Path) -> tuple[File, ...]:
+    manifest = package / MANIFEST
+    if not manifest.is_file():
+        raise UsageError(f"{package.name}: not a Core ML package: it has no {MANIFEST}", "give the .mlpackage folder")
+    # What a Mac's Finder leaves behind is no part of the model.
+    others = sorted(path for path in package.rglob("*") if path.is_file() and path.name != ".DS_Store")
+    for path in others:
+        if not path.resolve().is_relative_to(package.resolve()):
+            raise UsageError(
+                f"{package.name}: {path.relative_to(package)} is a link that leads out of it",
+                "put the file itself there",
+            )
+    ordered = (manifest, *(path for path in others if path != manifest))
+    return tuple(file_of(path, f"{package.name}/{path.relative_to(package).as_posix()}") for path in ordered)
 
 
 def _locations(path: Path) -> Iterator[str]:

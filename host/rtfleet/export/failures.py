@@ -56,8 +56,9 @@ def refusal(error: BaseException, step: str) -> Refused:
     if isinstance(error, MemoryError):
         return Refused("export", f"{step}: out of memory", "allow more, or export a smaller model", step, spent=True)
     if isinstance(error, ModuleNotFoundError) and error.name:
+        extras = "export,coreml" if error.name == "coremltools" else "export"
         return Refused(
-            "export", f"{step}: the package {error.name} is not installed", "pip install 'rtfleet[export]'", step
+            "export", f"{step}: the package {error.name} is not installed", f"pip install 'rtfleet[{extras}]'", step
         )
     chain = _messages(error)
     for known in KNOWN:

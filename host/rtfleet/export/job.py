@@ -157,10 +157,11 @@ class Exports:
             UsageError: a ready file that its runtime or its description refuses.
         """
         if variant in SHIPPED_VARIANTS:
-            graphs, exporters = await self._shipped(prepared, variant, inspect), {}
+            graphs, exporters, checked = await self._shipped(prepared, variant, inspect), {}, ""
         elif variant in EXPORTED_VARIANTS:
-            toolchain = PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]]
-            graphs, exporters = ((await self._made(prepared, variant))[0],), versions(toolchain)
+            made = await self._made(prepared, variant)
+            exporters = versions(PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]])
+            graphs, checked = (made.graph,), made.checked
         else:
             raise UsageError(f"unknown variant '{variant}'", f"there are {', '.join(EXPORTED_VARIANTS)}")
         graphs = tuple(with_states(graph, prepared) for graph in graphs)
@@ -187,6 +188,7 @@ class Exports:
             utterances=prepared.utterances,
             vocabulary=prepared.vocabulary,
             lookahead_ms=prepared.lookahead_ms,
+            checked=checked,
         )
 
     async def _shipped(self, prepared: PreparedModel, variant: str, inspect: Inspect) -> tuple[Graph, ...]:
@@ -200,8 +202,8 @@ class Exports:
             raise ExportError(f"{prepared.name} has no {variant}: {there}", "leave `variants` out", step="source")
         return (await _as_it_came("model", prepared.source_file, runtime, inspect),)
 
-    async def _made(self, prepared: PreparedModel, variant: str) -> tuple[Graph, tuple[str, ...]]:
-        """The graph of an exported variant, from the cache where it is there; and what its quantizers must keep."""
+    async def _made(self, prepared: PreparedModel, variant: str) -> Made:
+        """An exported variant, from the cache where it is there."""
         if prepared.graph_files:
             raise ExportError(
                 f"{variant} can't be made of {prepared.name}: it is several ready files with a loop between them",
@@ -227,7 +229,8 @@ class Exports:
                 made = replace(reply, graph=replace(reply.graph, files=_without_locations(reply.graph.files)))
                 entry = caches.keep(making, folder, made)
         graph = entry.facts.graph
-        return replace(graph, files=tuple(entry.files[file.path] for file in graph.files)), entry.facts.kept
+        files = tuple(entry.files[file.path] for file in graph.files)
+        return replace(entry.facts, graph=replace(graph, files=files))
 
     def is_cached(self, prepared: PreparedModel, variant: str) -> bool:
         """Whether `export` would make nothing anew (unless what lies there is damaged)."""
@@ -243,13 +246,11 @@ class Exports:
             / caches.key_of(variant, versions(packages), prepared.key, calibrated, _machinery())
         )
 
-    def _job(
-        self, prepared: PreparedModel, variant: str, base: tuple[Graph, tuple[str, ...]] | None, out: Path
-    ) -> Convert | Quantize:
+    def _job(self, prepared: PreparedModel, variant: str, base: Made | None, out: Path) -> Convert | Quantize:
         if base is not None:
-            graph, kept = base
-            assert graph.files[0].location is not None
-            return Quantize(graph.files[0].location, kept, prepared, variant, out)
+            location = base.graph.files[0].location
+            assert location is not None
+            return Quantize(location, base.kept, prepared, variant, out)
         entry, known = self._known[prepared.key]
         folder = entry.folder.resolve()
         return Convert(entry.source, folder, prepared, known.weights_sha256, known.origins, variant, out)
@@ -309,6 +310,7 @@ def with_states(graph: Graph, prepared: PreparedModel) -> Graph:
         # What lies between two graphs: an unknown batch is 1, other unknown dims change while the loop runs.
         shapes = {name: (1, *shape[1:]) if shape[:1] == (-1,) else shape for name, shape in shapes.items()}
         shapes = {name: shape for name, shape in shapes.items() if -1 not in shape}
+    # A state that is no input of this graph is another's, or lives inside the model.
     own = {tensor.name for tensor in graph.inputs}
     states = tuple(State(one.input, one.output, one.initial) for one in prepared.states if one.input in own)
     return replace(graph, states=states, shapes=shapes)

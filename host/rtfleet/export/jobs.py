@@ -34,7 +34,7 @@ def base_of(variant: str) -> str | None:
     if format == "torch" or (precision == "fp32" and format != "tensorrt"):
         return None
     if format == "coreml":
-        return None if precision == "fp16" else "coreml-fp32"
+        return None if precision == "fp16" else "coreml-fp16"  # what the Neural Engine computes in
     return "onnx-fp32" if format == "tensorrt" else f"{format}-fp32"
 
 
@@ -95,10 +95,11 @@ class Built:
 
 @dataclass(frozen=True)
 class Made:
-    """A model file in the job's `out`, loaded and run once. `kept` is for the quantizers."""
+    """A model file in the job's `out`, loaded and run once, or else `checked`. `kept` is for the quantizers."""
 
     graph: Graph
     kept: tuple[str, ...] = ()
+    checked: str = ""
 
 
 @dataclass(frozen=True)

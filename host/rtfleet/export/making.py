@@ -8,9 +8,19 @@ import numpy as np
 
 from rtfleet.artifact import Graph, PreparedModel, Tensor, file_of
 from rtfleet.errors import ExportError
-from rtfleet.export import onnx, quantize_onnx, quantize_tflite, streaming, tflite
+from rtfleet.export import (
+    coreml,
+    coreml_check,
+    onnx,
+    quantize_coreml,
+    quantize_onnx,
+    quantize_tflite,
+    streaming,
+    tflite,
+)
 from rtfleet.export.jobs import Convert, Made, Quantize
 from rtfleet.export.streaming import Step
+from rtfleet.export.tensors import in_order
 from rtfleet.model import SpeechModel
 
 CALIBRATION_FRAMES = {"onnx": 500, "tflite": 250}
@@ -18,7 +28,12 @@ CALIBRATION_FRAMES = {"onnx": 500, "tflite": 250}
 
 
 def convert(model: SpeechModel, job: Convert) -> Made:
-    """The fp32 graph. Raises ExportError, and whatever the converter raises."""
+    """The graph in fp32 (Core ML's also in fp16). Raises ExportError, and whatever the converter raises."""
+    if job.variant.startswith("coreml"):
+        from rtfleet.export import original
+
+        package = coreml.export(model, job.prepared, job.out, fp16=job.variant == "coreml-fp16")
+        return coreml_check.converted(package, job.prepared, original.weights_of(model))
     if job.variant.startswith("onnx"):
         path, kept = onnx.export(model, job.out), tuple(job.prepared.keep_float)
     else:
@@ -29,6 +44,10 @@ def convert(model: SpeechModel, job: Convert) -> Made:
 def quantize(job: Quantize) -> Made:
     """A smaller graph from the fp32 one. Raises ExportError, and whatever the quantizer raises."""
     format, _, precision = job.variant.partition("-")
+    if format == "coreml":
+        base, package = job.base.parent, job.out / coreml.PACKAGE
+        to_smaller = quantize_coreml.to_int8 if precision == "int8" else quantize_coreml.to_palettized
+        return coreml_check.quantized(to_smaller(base, package), base, job.prepared, precision)
     quantizer = quantize_onnx if format == "onnx" else quantize_tflite
     out = job.out / f"model.{format}"
     if precision == "fp16":
@@ -63,7 +82,7 @@ def checked(path: Path, prepared: PreparedModel) -> Graph:
         raise ExportError(f"the file that was made does not load: {error}", step="load") from error
     wanted = {facts.name: (facts.dtype, facts.shape) for facts in prepared.inputs}
     wanted |= {state.input: (state.dtype, state.shape) for state in prepared.states}
-    ordered = _in_order(inputs, list(wanted), "inputs")
+    ordered = in_order(inputs, list(wanted), "inputs")
     for tensor in ordered:
         dtype, shape = wanted[tensor.name]
         if path.suffix == ".tflite":  # it knows no dynamic dims: the first signature has the measured ones
@@ -75,20 +94,9 @@ def checked(path: Path, prepared: PreparedModel) -> Graph:
                 step="check",
             )
     names = [*prepared.outputs, *(state.output for state in prepared.states)]
-    ordered_outputs = _in_order(outputs, names, "outputs")
+    ordered_outputs = in_order(outputs, names, "outputs")
     _run_once(step, prepared, names)
     return Graph("model", (file_of(path),), ordered, ordered_outputs)
-
-
-def _in_order(tensors: tuple[Tensor, ...], names: list[str], what: str) -> tuple[Tensor, ...]:
-    by_name = {tensor.name: tensor for tensor in tensors}
-    if set(by_name) != set(names):
-        raise ExportError(
-            f"the file's {what} are {', '.join(sorted(by_name))}; the model has {', '.join(names)}",
-            "an input that forward() never reads is dropped by converters: leave it out of the SpeechModel",
-            step="check",
-        )
-    return tuple(by_name[name] for name in names)
 
 
 def _run_once(step: Step, prepared: PreparedModel, names: list[str]) -> None:

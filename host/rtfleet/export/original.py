@@ -23,7 +23,7 @@ def module_of(model: SpeechModel) -> torch.nn.Module:
     if not isinstance(model.source, torch.nn.Module):
         raise ExportError(
             f"a {type(model.source).__name__} can't be exported",
-            "give a torch.nn.Module as the SpeechModel's source, or a ready .onnx or .tflite file",
+            "give a torch.nn.Module as the SpeechModel's source, or a ready .onnx, .tflite or .mlpackage",
             step="source",
         )
     torch.set_num_threads(THREADS)
@@ -82,13 +82,22 @@ def step_of(model: SpeechModel) -> Step:
     return step
 
 
+def weights_of(model: SpeechModel) -> dict[str, Array]:
+    """All parameters and buffers by name."""
+    return {name: value.detach().cpu().numpy() for name, value in _named(model).items()}
+
+
 def weights_digest(model: SpeechModel) -> str:
     """sha256 of all parameters and buffers, in the order of their names."""
-    module = module_of(model)
-    named: dict[str, Any] = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+    named = _named(model)
     digest = hashlib.sha256()
     for name in sorted(named):
         value = named[name].detach().cpu().contiguous()
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _named(model: SpeechModel) -> dict[str, Any]:
+    module = module_of(model)
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}

@@ -80,6 +80,9 @@ def delivered(found: Sequence[Delivered]) -> Iterator[RenderableType]:
             yield Text(visible(f"\n{one.variant}: {one.error.text}"))
             if one.error.hint:
                 yield Text(visible(f"  hint: {one.error.hint}"), "italic")
+        if one.not_run and one.artifact:
+            yield Text(visible(f"{one.variant}: not run here: {one.not_run}"))
+            yield Text(visible(f"  checked instead: {one.artifact.checked}"))
         for check in one.checks:
             if check.verdict != "PASS":
                 yield Text(visible(f"\n{one.variant}: {check.metric}: {check.reason}"))

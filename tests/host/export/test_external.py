@@ -1,4 +1,4 @@
-"""The files beside an ONNX file are found from its bytes, and what can't be taken is refused in words."""
+"""The files that a model consists of are found without its runtime, and what can't be taken is refused in words."""
 
 from __future__ import annotations
 
@@ -112,3 +112,46 @@ def test_files_of_other_formats_are_taken_alone_and_unread(tmp_path: Path) -> No
     (tmp_path / "model.tflite").write_bytes(b"any bytes")
 
     assert [file.path for file in external.files_of(tmp_path / "model.tflite")] == ["model.tflite"]
+
+
+def package(folder: Path) -> Path:
+    """What coremltools writes, as far as names go."""
+    data = folder / "Data" / "com.apple.CoreML"
+    (data / "weights").mkdir(parents=True)
+    for path in (folder / "Manifest.json", data / "model.mlmodel", data / "weights" / "weight.bin"):
+        path.write_bytes(path.name.encode())
+    return folder
+
+
+def test_a_core_ml_package_is_all_its_files_the_manifest_first(tmp_path: Path) -> None:
+    made = package(tmp_path / "luna.mlpackage")
+    (made / ".DS_Store").write_bytes(b"of the Finder")
+
+    files = external.files_of(made)
+
+    assert [file.path for file in files] == [
+        "luna.mlpackage/Manifest.json",
+        "luna.mlpackage/Data/com.apple.CoreML/model.mlmodel",
+        "luna.mlpackage/Data/com.apple.CoreML/weights/weight.bin",
+    ]
+    assert [file.location and file.location.read_text() for file in files] == [
+        "Manifest.json",
+        "model.mlmodel",
+        "weight.bin",
+    ]
+
+
+def test_a_folder_without_a_manifest_is_no_package(tmp_path: Path) -> None:
+    (tmp_path / "luna.mlpackage").mkdir()
+
+    with pytest.raises(UsageError, match=r"luna\.mlpackage: not a Core ML package: it has no Manifest\.json"):
+        external.files_of(tmp_path / "luna.mlpackage")
+
+
+def test_a_link_out_of_a_package_is_refused(tmp_path: Path) -> None:
+    made = package(tmp_path / "luna.mlpackage")
+    (tmp_path / "secret").write_text("not to be pushed")
+    (made / "Data" / "more").symlink_to(tmp_path / "secret")
+
+    with pytest.raises(UsageError, match="Data/more is a link that leads out of it"):
+        external.files_of(made)

@@ -18,7 +18,7 @@ from rtfleet.records import ParityResult
 
 pytestmark = pytest.mark.slow
 
-BOTH = tuple(variant for variant in EXPORTED_VARIANTS if variant.startswith(("onnx-", "tflite-")))
+RUN_HERE = tuple(variant for variant in EXPORTED_VARIANTS if variant.startswith(("onnx", "tflite")))
 SMALL = ("onnx-fp32", "onnx-int8-static", "tflite-fp32", "tflite-int8-static")
 
 
@@ -60,12 +60,12 @@ def exported(here: Bench, source: str, variants: tuple[str, ...]) -> Exported:
 
 @pytest.fixture(name="echo", scope="module")
 def _echo(here: Bench) -> Exported:
-    return exported(here, "echo", BOTH)
+    return exported(here, "echo", RUN_HERE)
 
 
 @pytest.fixture(name="recurrent", scope="module", params=["gru", "lstm"])
 def _recurrent(here: Bench, request: pytest.FixtureRequest) -> Exported:
-    return exported(here, request.param, BOTH)
+    return exported(here, request.param, RUN_HERE)
 
 
 @pytest.fixture(name="spectral", scope="module")
@@ -93,7 +93,7 @@ def check_all(found: Exported) -> None:
 
 def test_every_variant_of_a_streaming_model_is_within_the_default_parity(echo: Exported) -> None:
     """150 frames in two streams; a frame still counts seconds later, so an error in the state would pile up."""
-    assert set(echo.artifacts) == set(BOTH)
+    assert set(echo.artifacts) == set(RUN_HERE)
     assert len(reference_of(echo.prepared)["score"]) == 150
     check_all(echo)
 
@@ -125,7 +125,7 @@ def test_fp16_and_int8_are_smaller_than_fp32(echo: Exported, recurrent: Exported
         assert sizes["int8-static"] < 0.6 * sizes["fp32"]
 
 
-@pytest.mark.parametrize("variant", BOTH)
+@pytest.mark.parametrize("variant", RUN_HERE)
 def test_an_artifact_is_named_by_its_file_and_says_how_it_is_fed(echo: Exported, variant: str) -> None:
     artifact = echo.artifacts[variant]
     graph = artifact.graphs[0]
