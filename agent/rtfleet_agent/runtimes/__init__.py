@@ -11,6 +11,11 @@ from rtfleet_agent.runtimes.base import Runtime, RuntimeFailure
 RUNTIMES: dict[str, tuple[str, str]] = {
     "onnxruntime": ("rtfleet_agent.runtimes.ort", "pip install 'rtfleet[onnxruntime]'"),
     "litert": ("rtfleet_agent.runtimes.litert", "pip install 'rtfleet[litert]'"),
+    "tensorrt": (
+        "rtfleet_agent.runtimes.trt",
+        "on a Jetson start the agent in an environment with --system-site-packages, which has JetPack's TensorRT; "
+        "elsewhere pip install tensorrt or tensorrt-rtx (docs/tensorrt.md)",
+    ),
     "fake": ("rtfleet_agent.runtimes.fake", ""),
 }
 
