@@ -27,6 +27,14 @@ from rtfleet.records import Case, CaseError, ParityResult, RunSettings
 from rtfleet.suite import ModelEntry
 
 MANIFEST = "artifact.json"
+HOLDER = "rtfleet export"
+STAND_INS = {
+    "tensorrt": (
+        "onnxruntime",
+        "the file was checked with ONNX Runtime; its engine is built, and can be checked, on an NVIDIA GPU alone",
+    )
+}
+"""Runtimes that no host needs to have -> the one that runs their files here, and what is said of it."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,7 @@ class Delivered:
         folder: Where its files and `artifact.json` lie; None where it could not be made.
         checks: Its parity held against the defaults of its precision.
         error: Why there is no file, or no parity.
+        note: What a reader of the parity must know; "" where the variant's own runtime gave it.
         seconds: To make it or to find it in the cache, parity aside.
     """
 
@@ -47,6 +56,7 @@ class Delivered:
     parity: ParityResult | None = None
     checks: tuple[Check, ...] = ()
     error: RtfleetError | None = None
+    note: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -84,7 +94,7 @@ async def deliver(wish: Wish, tell: Callable[[events.Event], None]) -> list[Deli
             AgentClient(link, here.name) as client,
             Exports(wish.cache, folder / "logs") as exports,
         ):
-            await client.acquire(secrets.token_hex(16), "rtfleet export")
+            await client.acquire(secrets.token_hex(16), HOLDER)
             found = await _delivered(wish, folder, exports, client, tell)
             await client.release()
     return found
@@ -144,11 +154,13 @@ async def _checked(client: AgentClient, made: Delivered) -> Delivered:
     artifact = made.artifact
     if artifact is None or artifact.reference is None:
         return made
+    await client.acquire(client.lease_id, HOLDER)  # an export on a busy machine outlasts a lease that nobody renews
     await client.push(artifact.needs)
     case = Case(artifact.id, artifact.model, artifact.variant, client.device, "burst")
-    outputs = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=False)
+    runtime, note = STAND_INS.get(artifact.runtime, (artifact.runtime, ""))
+    outputs = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=False, runtime=runtime)
     result = validation.against_original(artifact, outputs)
     if isinstance(result, CaseError):
         return replace(made, error=DeviceError(result.text, result.hint, result.kind))
     checks = tuple(parity.judge(owed, result, None) for owed in parity.default_budgets(artifact))
-    return replace(made, parity=result, checks=checks)
+    return replace(made, parity=result, checks=checks, note=note)

@@ -8,7 +8,7 @@ import numpy as np
 
 from rtfleet.artifact import Graph, PreparedModel, Tensor, file_of
 from rtfleet.errors import ExportError
-from rtfleet.export import onnx, quantize_onnx, quantize_tflite, streaming, tflite
+from rtfleet.export import onnx, quantize_onnx, quantize_tflite, streaming, tensorrt, tflite
 from rtfleet.export.jobs import Convert, Made, Quantize
 from rtfleet.export.streaming import Step
 from rtfleet.model import SpeechModel
@@ -29,6 +29,8 @@ def convert(model: SpeechModel, job: Convert) -> Made:
 def quantize(job: Quantize) -> Made:
     """A smaller graph from the fp32 one. Raises ExportError, and whatever the quantizer raises."""
     format, _, precision = job.variant.partition("-")
+    if format == "tensorrt":
+        return Made(checked(tensorrt.export(job, CALIBRATION_FRAMES["onnx"]), job.prepared))
     quantizer = quantize_onnx if format == "onnx" else quantize_tflite
     out = job.out / f"model.{format}"
     if precision == "fp16":
