@@ -20,7 +20,8 @@ HOST, AGENT = ROOT / "host" / "rtfleet", ROOT / "agent" / "rtfleet_agent"
 WIRE = {"rtfleet_protos", "grpc", "google"}
 HEAVY = {
     "torch", "tensorflow", "jax", "onnx", "onnxruntime", "onnxscript", "ai_edge_litert", "litert_torch",
-    "litert_quantizer", "scipy", "soundfile", "soxr", "coremltools", "sklearn",
+    "litert_quantizer", "scipy", "soundfile", "soxr", "coremltools", "sklearn", "tensorrt", "tensorrt_rtx",
+    "tensorrt_rtx_bindings",
 }  # fmt: skip
 OF_HOST = {"rtfleet", "rich", "typer", "click", "cattrs", "attrs"}
 LONGEST_FILE = 500
@@ -153,8 +154,12 @@ def flags_of_the_command() -> set[str]:
 
 def test_messages_name_only_flags_that_there_are() -> None:
     agent = (AGENT / "__main__.py").read_text()
-    # Of pip, which some hints tell to call.
-    known = flags_of_the_command() | set(re.findall(r'"(--[a-z-]+)"', agent)) | {"--upgrade", "--as", "--pre"}
+    # Of pip and venv, which some hints tell to call.
+    known = (
+        flags_of_the_command()
+        | set(re.findall(r'"(--[a-z-]+)"', agent))
+        | {"--upgrade", "--as", "--pre", "--system-site-packages"}
+    )
     unknown = {
         f"{path.relative_to(ROOT)}:{line}: {flag}"
         for path in sources(HOST, AGENT)

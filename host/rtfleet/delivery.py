@@ -27,6 +27,14 @@ from rtfleet.records import Case, CaseError, ParityResult, RunSettings
 from rtfleet.suite import ModelEntry
 
 MANIFEST = "artifact.json"
+HOLDER = "rtfleet export"
+STAND_INS = {
+    "tensorrt": (
+        "onnxruntime",
+        "the file was checked with ONNX Runtime; its engine is built, and can be checked, on an NVIDIA GPU alone",
+    )
+}
+"""Runtimes that no host needs to have -> the one that runs their files here, and what is said of it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class Delivered:
         checks: Its parity held against the defaults of its precision.
         error: Why there is no file, or no parity.
         not_run: Why this machine can't run it, of a file that its exporter checked as far as that goes without.
+        note: What a reader of the parity must know; "" where the variant's own runtime gave it.
         seconds: To make it or to find it in the cache, parity aside.
     """
 
@@ -49,6 +58,7 @@ class Delivered:
     checks: tuple[Check, ...] = ()
     error: RtfleetError | None = None
     not_run: str = ""
+    note: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -153,9 +163,10 @@ async def _checked(client: AgentClient, made: Delivered) -> Delivered:
             return replace(made, not_run=here.error if here else f"this agent has no runtime {artifact.runtime}")
     await client.push(artifact.needs)
     case = Case(artifact.id, artifact.model, artifact.variant, client.device, "burst")
-    outputs = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=False)
+    runtime, note = STAND_INS.get(artifact.runtime, (artifact.runtime, ""))
+    outputs = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=False, runtime=runtime)
     result = validation.against_original(artifact, outputs)
     if isinstance(result, CaseError):
         return replace(made, error=DeviceError(result.text, result.hint, result.kind))
     checks = tuple(parity.judge(owed, result, None) for owed in parity.default_budgets(artifact))
-    return replace(made, parity=result, checks=checks)
+    return replace(made, parity=result, checks=checks, note=note)

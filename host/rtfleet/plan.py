@@ -187,11 +187,16 @@ def cases_of(
             scenario=scenario,
             options=Options(accelerator, count, cpus, settings.allow_fallback, kind, optimize),
         )
-        for accelerator in settings.accelerators
+        for accelerator in _accelerators(variant, settings)
         for count in threads
         # What a delegate gains on a CPU shows beside the same without it; a GPU is nothing but a delegate.
         for optimize in ((True, False) if settings.plain and accelerator == "cpu" else (True,))
     )
+
+
+def _accelerators(variant: str, settings: Settings) -> tuple[str, ...]:
+    """Those asked for; TensorRT has a GPU and nothing else."""
+    return ("gpu",) if variant.startswith("tensorrt-") else settings.accelerators
 
 
 def round_order(cases: Sequence[C], round_: int, *, paired: bool) -> list[C]:

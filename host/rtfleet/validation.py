@@ -21,10 +21,14 @@ class Outputs:
 
 
 async def outputs_of(
-    client: AgentClient, case: Case, artifact: Artifact, settings: RunSettings, *, optimize: bool
+    client: AgentClient, case: Case, artifact: Artifact, settings: RunSettings, *, optimize: bool, runtime: str = ""
 ) -> Outputs | CaseError:
-    """Run the artifact over its feeds once; its files must be on the agent. Raises DeviceError."""
+    """Run the artifact over its feeds once; its files must be on the agent. Raises DeviceError.
+
+    `runtime`: another that takes the file, where the artifact's own can't run here.
+    """
     asked = plan.order_of(case, artifact, settings, "PARITY", optimize=optimize)
+    asked = replace(asked, runtime=runtime or asked.runtime)
     told = [event async for event in client.launch(asked)]
     await client.acknowledge(asked.launch_id)
     failed = next((event for event in told if isinstance(event, launch_log.Failed)), None)

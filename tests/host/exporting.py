@@ -61,6 +61,10 @@ class Bench:
         """Build the model, or recall it."""
         return self.runner.run(self.exports.prepare(entry_of(self.folder, source, name), no_agent))
 
+    def prepare_zoo(self, name: str) -> PreparedModel:
+        """A model of the zoo, on the shipped clips."""
+        return self.runner.run(self.exports.prepare(ModelEntry(name, name, self.folder), no_agent))
+
     def export(self, prepared: PreparedModel, variant: str) -> Artifact:
         """Make the variant, or take it from the cache."""
         return self.runner.run(self.exports.export(prepared, variant, no_agent))

@@ -72,7 +72,7 @@ def delivered(entry: ModelEntry, variants: tuple[str, ...], folder: Path) -> tup
 def test_what_is_delivered_is_laid_out_and_passed_its_parity_on_a_real_agent(tmp_path: Path) -> None:
     """States and their first values included; a second export takes the place of the first."""
     entry = entry_of(users_folder(tmp_path / "user"), "echo", "luna")
-    variants = ("onnx-fp32", "onnx-int8-static", "tflite-int8-static")
+    variants = ("onnx-fp32", "onnx-int8-static", "tflite-int8-static", "tensorrt-int8")
     left = tmp_path / "out" / "luna" / "onnx-fp32" / "old.bin"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"of an earlier export")
@@ -86,7 +86,7 @@ def test_what_is_delivered_is_laid_out_and_passed_its_parity_on_a_real_agent(tmp
     ]
     for one in found:
         folder = tmp_path / "out" / "luna" / one.variant
-        model = f"model.{one.variant.partition('-')[0]}"
+        model = "model.tflite" if one.variant.startswith("tflite") else "model.onnx"
         assert one.folder == folder
         assert sorted(path.name for path in folder.iterdir()) == ["1.npy", MANIFEST, model]
         facts = json.loads((folder / MANIFEST).read_text())
@@ -97,6 +97,7 @@ def test_what_is_delivered_is_laid_out_and_passed_its_parity_on_a_real_agent(tmp
         assert one.parity is not None
         assert (one.parity.frames, one.parity.optimized) == (150, False)
         assert {check.metric for check in one.checks} == {"parity_snr_db", "parity_agreement"}
+        assert ("checked with ONNX Runtime" in one.note) == one.variant.startswith("tensorrt")
     assert exit_code(found) == 0
 
 

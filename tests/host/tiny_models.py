@@ -71,6 +71,24 @@ class Spectral(nn.Module):
         return self.score(torch.relu(self.body(self.front(audio))).mean(dim=(2, 3)))
 
 
+class Flat(nn.Module):
+    """One-dimensional convolutions of every kind, and the number added before a logarithm that TensorRT trips over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waves = nn.Conv1d(1, 16, 32, stride=16, padding=8, bias=False)
+        self.bands = nn.Conv1d(16, 8, 1, bias=False)
+        self.bands.weight = nn.Parameter(self.bands.weight.abs())
+        self.deep = nn.Conv1d(8, 8, 3, dilation=2, groups=8)
+        self.wide = nn.ConvTranspose1d(8, 4, 4, stride=2, padding=1, output_padding=1)
+        self.score = nn.Linear(4, 2)
+
+    def forward(self, audio: Tensor, past: Tensor) -> tuple[Tensor, ...]:
+        power = self.bands(self.waves(audio[:, None, :]) ** 2)
+        heard = torch.cat((past, torch.log(power + 1e-3)), dim=2)
+        return self.score(self.wide(torch.relu(self.deep(heard))).mean(dim=2)), heard[..., -4:]
+
+
 class Encoder(nn.Module):
     """Features of any length."""
 
@@ -148,6 +166,11 @@ def spectral() -> SpeechModel:
 def spectral_whole() -> SpeechModel:
     torch.manual_seed(SEED)
     return _streaming(Spectral())
+
+
+def flat() -> SpeechModel:
+    torch.manual_seed(SEED)
+    return _streaming(Flat(), (State("past", "past_out", (1, 8, 4)),))
 
 
 def encoder() -> SpeechModel:

@@ -12,6 +12,11 @@ RUNTIMES: dict[str, tuple[str, str]] = {
     "onnxruntime": ("rtfleet_agent.runtimes.ort", "pip install 'rtfleet[onnxruntime]'"),
     "litert": ("rtfleet_agent.runtimes.litert", "pip install 'rtfleet[litert]'"),
     "coreml": ("rtfleet_agent.runtimes.coreml", "pip install 'rtfleet[coreml]'"),
+    "tensorrt": (
+        "rtfleet_agent.runtimes.trt",
+        "on a Jetson start the agent in an environment with --system-site-packages, which has JetPack's TensorRT; "
+        "elsewhere pip install tensorrt or tensorrt-rtx (docs/tensorrt.md)",
+    ),
     "fake": ("rtfleet_agent.runtimes.fake", ""),
 }
 

@@ -1,11 +1,15 @@
-"""The smallest ONNX model, written as protobuf by hand: an agent has no onnx package.
+"""What an agent must write and read of ONNX, as protobuf by hand: it has no onnx package.
 
-Field numbers are those of onnx.proto (ModelProto, GraphProto, NodeProto, ValueInfoProto).
+The smallest model, and a model's metadata. Field numbers are those of onnx.proto (ModelProto, GraphProto, NodeProto,
+ValueInfoProto).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 _FLOAT = 1
+_METADATA = 14
 _IR_VERSION = 8
 _OPSET = 13
 
@@ -49,3 +53,46 @@ def _varint(value: int) -> bytes:
         head.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes(head) + bytes([value])
+
+
+def metadata(model: bytes) -> dict[str, str]:
+    """A model file's own `metadata_props`. Raises ValueError for bytes that are no protobuf."""
+    return {
+        bytes(pair.get(1, b"")).decode(): bytes(pair.get(2, b"")).decode()
+        for field, entry in _fields(memoryview(model))
+        if field == _METADATA
+        for pair in [dict(_fields(entry))]
+    }
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """The length-delimited fields of a message; the others are skipped."""
+    at = 0
+    while at < len(message):
+        tag, at = _number_at(message, at)
+        kind = tag & 7
+        if kind == 2:
+            size, at = _number_at(message, at)
+            if at + size > len(message):
+                raise ValueError("truncated protobuf")
+            yield tag >> 3, message[at : at + size]
+            at += size
+        elif kind == 0:
+            _, at = _number_at(message, at)
+        elif kind in (1, 5):
+            at += 8 if kind == 1 else 4
+        else:
+            raise ValueError(f"no protobuf: wire type {kind}")
+
+
+def _number_at(message: memoryview, at: int) -> tuple[int, int]:
+    """A varint, and where it ends."""
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(message):
+            raise ValueError("truncated protobuf")
+        byte = message[at]
+        value, at = value | (byte & 0x7F) << shift, at + 1
+        if not byte & 0x80:
+            return value, at
+    raise ValueError("no protobuf: a number of more than 64 bits")

@@ -239,7 +239,7 @@ class Exports:
     def _folder_of(self, prepared: PreparedModel, variant: str) -> Path:
         """Where an exported variant lies in the cache: named by all that it follows from."""
         packages = PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]]
-        calibrated = prepared.frames.sha256 if variant.endswith("int8-static") else ""
+        calibrated = prepared.frames.sha256 if variant.endswith(("int8-static", "tensorrt-int8")) else ""
         return (
             self.cache
             / "artifacts"

@@ -16,6 +16,7 @@ from rtfleet.export import (
     quantize_onnx,
     quantize_tflite,
     streaming,
+    tensorrt,
     tflite,
 )
 from rtfleet.export.jobs import Convert, Made, Quantize
@@ -48,6 +49,8 @@ def quantize(job: Quantize) -> Made:
         base, package = job.base.parent, job.out / coreml.PACKAGE
         to_smaller = quantize_coreml.to_int8 if precision == "int8" else quantize_coreml.to_palettized
         return coreml_check.quantized(to_smaller(base, package), base, job.prepared, precision)
+    if format == "tensorrt":
+        return Made(checked(tensorrt.export(job, CALIBRATION_FRAMES["onnx"]), job.prepared))
     quantizer = quantize_onnx if format == "onnx" else quantize_tflite
     out = job.out / f"model.{format}"
     if precision == "fp16":

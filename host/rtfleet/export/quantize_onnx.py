@@ -29,6 +29,7 @@ INTEGER_OPS = ["Conv", "ConvTranspose", "Gemm", "MatMul"]
 WEIGHT_INPUTS = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1,), "MatMul": (0, 1), "GRU": (1, 2), "LSTM": (1, 2)}
 CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": 1, "GRU": 1, "LSTM": 1}
 """Axis of output channels in a weight. (Gemm's depends on transB.)"""
+SYMMETRIC = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "DedicatedQDQPair": True}
 SMALLEST_WEIGHT = 512
 """Elements; below, scales and nodes cost more bytes than they save."""
 
@@ -56,8 +57,19 @@ def to_int8_dynamic(base: Path, out: Path, keep_float: Sequence[str]) -> None:
         _finish(quantized, out)
 
 
-def to_int8_static(base: Path, out: Path, keep_float: Sequence[str], samples: Sequence[Mapping[str, Array]]) -> None:
-    """int8 weights and activations, whose ranges are the least and greatest values seen over `samples`."""
+def to_int8_static(
+    base: Path,
+    out: Path,
+    keep_float: Sequence[str],
+    samples: Sequence[Mapping[str, Array]],
+    *,
+    symmetric: bool = False,
+) -> None:
+    """int8 weights and activations, whose ranges are the least and greatest values seen over `samples`.
+
+    `symmetric` is what TensorRT takes: no zero points, float biases, a pair of QDQ for each reader. Its kernels do not
+    saturate, so the weights have all eight bits.
+    """
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -72,7 +84,8 @@ def to_int8_static(base: Path, out: Path, keep_float: Sequence[str], samples: Se
             activation_type=QuantType.QInt8,
             weight_type=QuantType.QInt8,
             per_channel=True,
-            reduce_range=True,
+            reduce_range=not symmetric,
+            extra_options=SYMMETRIC if symmetric else None,
             calibrate_method=CalibrationMethod.MinMax,
             nodes_to_exclude=_kept(source, keep_float),
         )

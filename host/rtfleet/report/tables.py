@@ -86,6 +86,8 @@ def delivered(found: Sequence[Delivered]) -> Iterator[RenderableType]:
         for check in one.checks:
             if check.verdict != "PASS":
                 yield Text(visible(f"\n{one.variant}: {check.metric}: {check.reason}"))
+        if one.note:
+            yield Text(visible(f"\n{one.variant}: {one.note}"))
     folders = [one.folder for one in found if one.folder]
     if folders:
         yield Text(f"\nkept in {folders[0].parent}")
