@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from agents import Clock, Host, agent, kinds, wait_until
 
+from rtfleet_agent.runtimes import RUNTIMES
 from rtfleet_protos import agent_pb2 as pb
 
 
@@ -56,7 +57,7 @@ def test_describe_tells_device_runtimes_sensors_and_who_holds_the_lease(host: Ho
     assert described.os == "linux" and described.cores == os.cpu_count() == len(described.core_info)
     assert described.memory_bytes > 0 and described.store_free_bytes > 0 and described.boot_id
     facts = {runtime.name: runtime for runtime in described.runtimes}
-    assert set(facts) == {"onnxruntime", "litert", "fake"}
+    assert set(facts) == set(RUNTIMES)
     assert facts["fake"].library_sha256 and facts["fake"].accelerators == ["cpu"] and not facts["fake"].error
     assert {"load_1m", "steal_ns"} <= set(described.sensors)
     assert all(reason for reason in described.missing_sensors.values())
@@ -261,7 +262,7 @@ def test_a_new_agent_on_the_same_store_has_the_launches_of_the_old_one(tmp_path:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"runtime": "tensorflow"}, "onnxruntime, litert, fake"),
+        ({"runtime": "tensorflow"}, ", ".join(RUNTIMES)),
         ({"launch_id": "../x"}, "launch_id"),
         ({"kind": 0}, "kind"),
         ({"frame": None}, "FRAME"),

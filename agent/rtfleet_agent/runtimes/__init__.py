@@ -11,6 +11,7 @@ from rtfleet_agent.runtimes.base import Runtime, RuntimeFailure
 RUNTIMES: dict[str, tuple[str, str]] = {
     "onnxruntime": ("rtfleet_agent.runtimes.ort", "pip install 'rtfleet[onnxruntime]'"),
     "litert": ("rtfleet_agent.runtimes.litert", "pip install 'rtfleet[litert]'"),
+    "torch": ("rtfleet_agent.runtimes.pytorch", "pip install 'rtfleet[torch]'"),
     "fake": ("rtfleet_agent.runtimes.fake", ""),
 }
 

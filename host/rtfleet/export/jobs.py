@@ -50,7 +50,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Convert:
-    """Export a model that is Python to fp32. `weights_sha256` and `origins` are what preparing it saw."""
+    """Export a model that is Python. `weights_sha256` and `origins` are what preparing it saw."""
 
     source: str
     folder: Path

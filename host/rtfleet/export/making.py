@@ -8,7 +8,7 @@ import numpy as np
 
 from rtfleet.artifact import Graph, PreparedModel, Tensor, file_of
 from rtfleet.errors import ExportError
-from rtfleet.export import onnx, quantize_onnx, quantize_tflite, streaming, tflite
+from rtfleet.export import onnx, quantize_onnx, quantize_tflite, streaming, tflite, torchscript
 from rtfleet.export.jobs import Convert, Made, Quantize
 from rtfleet.export.streaming import Step
 from rtfleet.model import SpeechModel
@@ -18,9 +18,11 @@ CALIBRATION_FRAMES = {"onnx": 500, "tflite": 250}
 
 
 def convert(model: SpeechModel, job: Convert) -> Made:
-    """The fp32 graph. Raises ExportError, and whatever the converter raises."""
+    """The graph that a module becomes. Raises ExportError, and whatever the converter raises."""
     if job.variant.startswith("onnx"):
         path, kept = onnx.export(model, job.out), tuple(job.prepared.keep_float)
+    elif job.variant.startswith("torch"):
+        path, kept = torchscript.export(model, job.out, int8=job.variant == "torch-int8-dynamic"), ()
     else:
         path, kept = tflite.export(model, job.out)
     return Made(checked(path, job.prepared), kept)
@@ -47,6 +49,9 @@ def open_file(path: Path) -> tuple[Step, tuple[Tensor, ...], tuple[Tensor, ...]]
     if path.suffix == ".tflite":
         interpreter = tflite.open_interpreter(path)
         return (tflite.step_of(interpreter), *tflite.tensors_of(interpreter))
+    if path.suffix == ".pt":
+        opened = torchscript.open_module(path)
+        return (torchscript.step_of(*opened), *opened[1:])
     session = onnx.open_session(path)
     return (onnx.step_of(session), *onnx.tensors_of(session))
 
