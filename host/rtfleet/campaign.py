@@ -65,7 +65,7 @@ async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: 
                 failures.append(f"{entry.name}: {error.text}")
                 continue
             hop_ns = prepared.hop_samples and prepared.hop_samples * plan.NS // prepared.sample_rate_hz
-            for variant in plan.variants_of(entry, prepared.shipped, order.only_variants):
+            for variant in plan.variants_of(entry, prepared.origin, prepared.shipped, order.only_variants):
                 if not exports.is_cached(prepared, variant):
                     export_s += plan.EXPORT_S[variant.split("-")[0]]
                 for one in stations:

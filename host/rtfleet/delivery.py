@@ -24,6 +24,7 @@ from rtfleet.export.job import Exports
 from rtfleet.fleet import Device
 from rtfleet.judged import GRAVEST_FIRST, Check, Verdict
 from rtfleet.records import Case, CaseError, ParityResult, RunSettings
+from rtfleet.station import leased
 from rtfleet.suite import ModelEntry
 
 MANIFEST = "artifact.json"
@@ -59,10 +60,9 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be delivered. `variants` empty: the model's defaults."""
+    """What is to be delivered: the entry's variants, or the model's defaults."""
 
     entry: ModelEntry
-    variants: tuple[str, ...]
     out: Path
     cache: Path
     files_only: bool = False
@@ -82,12 +82,10 @@ async def deliver(wish: Wish, tell: Callable[[events.Event], None]) -> list[Deli
         async with (
             transports.connect(here, Path(store)) as link,
             AgentClient(link, here.name) as client,
+            leased(client, secrets.token_hex(16), "rtfleet export"),
             Exports(wish.cache, folder / "logs") as exports,
         ):
-            await client.acquire(secrets.token_hex(16), "rtfleet export")
-            found = await _delivered(wish, folder, exports, client, tell)
-            await client.release()
-    return found
+            return await _delivered(wish, folder, exports, client, tell)
 
 
 async def _delivered(
@@ -99,7 +97,7 @@ async def _delivered(
     prepared = await exports.prepare(wish.entry, inspect, files_only=wish.files_only)
     for guess in prepared.guesses:
         tell(events.Guessed(wish.entry.name, guess))
-    for variant in wish.variants or plan.variants_of(wish.entry, prepared.shipped):
+    for variant in plan.variants_of(wish.entry, prepared.origin, prepared.shipped):
         tell(events.Working(wish.entry.name, f"export {variant}"))
         began_s = time.monotonic()
         try:

@@ -45,7 +45,7 @@ async def _prepare(campaign: Campaign, entry: ModelEntry) -> None:
         return
     for guess in prepared.guesses:
         campaign.tell(events.Guessed(entry.name, guess))
-    for variant in plan.variants_of(entry, prepared.shipped, order.only_variants):
+    for variant in plan.variants_of(entry, prepared.origin, prepared.shipped, order.only_variants):
         try:
             artifact = await _quietly(campaign, entry, f"export {variant}", exports.export(prepared, variant, inspect))
         except RtfleetError as error:

@@ -94,15 +94,21 @@ async def _station(order: Order, device: Device, journal: Journal) -> AsyncItera
         lease_id = order.evidence.unfinished.leases.get(device.name) or secrets.token_hex(16)
         journal.lease(device.name, lease_id)
         holder = f"{getpass.getuser()}@{platform.node()} run {order.run_id}"
-        expires_in_s = await client.acquire(lease_id, holder)
-        renewer = asyncio.create_task(_renew(client, expires_in_s))
-        try:
+        async with leased(client, lease_id, holder):
             recovered = await _recover(order, device, client, journal)
             yield Station(device, client, facts, matched, recovered)
-        finally:
-            renewer.cancel()
-            with contextlib.suppress(DeviceError):
-                await client.release()
+
+
+@contextlib.asynccontextmanager
+async def leased(client: AgentClient, lease_id: str, holder: str) -> AsyncIterator[None]:
+    """The device is ours meanwhile, however long that is. Raises LeaseHeld."""
+    renewer = asyncio.create_task(_renew(client, await client.acquire(lease_id, holder)))
+    try:
+        yield
+    finally:
+        renewer.cancel()
+        with contextlib.suppress(DeviceError):
+            await client.release()
 
 
 def _check_cores(order: Order, device: Device, facts: DeviceFacts) -> None:

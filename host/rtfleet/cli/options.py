@@ -147,24 +147,25 @@ class Description:
         return any((self.task, self.hop_ms, self.sample_rate_hz, self.inputs, self.states, self.clips))
 
 
+def entry_of(what: str, variants: Sequence[str], described: Description) -> ModelEntry:
+    """The model that `what` names. Raises UsageError for an unknown variant."""
+    check_variants(variants, "--variant")
+    return ModelEntry(
+        name=name_of(what),
+        source=what,
+        folder=Path.cwd(),
+        variants=tuple(dict.fromkeys(variants)),
+        **vars(described),
+        where="the command line",
+    )
+
+
 def suite_of(what: str, variants: Sequence[str], described: Description, found: Suite | None) -> Suite:
     """The suite that was found, or one of the model that `what` names. Raises UsageError."""
-    check_variants(variants, "--variant")
     if found is None:
-        entry = ModelEntry(
-            name=name_of(what),
-            source=what,
-            folder=Path.cwd(),
-            variants=tuple(variants),
-            clips=described.clips,
-            task=described.task,
-            hop_ms=described.hop_ms,
-            sample_rate_hz=described.sample_rate_hz,
-            inputs=described.inputs,
-            states=described.states,
-            where="the command line",
-        )
+        entry = entry_of(what, variants, described)
         return Suite(entry.name, (entry,))
+    check_variants(variants, "--variant")
     if described.given:
         raise UsageError(
             f"--task, --hop-ms, --input, --state and --clips describe one model, and '{what}' is a suite",
@@ -191,7 +192,8 @@ def baseline(what: str, candidate: Suite, described: Description, found: Suite |
         UsageError: no model of it can be told to be the earlier form of one of the candidate's.
     """
     suite = found or suite_of(what, candidate.models[0].variants, described, None)
-    if not found and not described.given and len(candidate.models) == 1 and source.ready_format(what):
+    is_file = bool(source.ready_format(what)) or source.is_tensorflow(Path(what))
+    if not found and not described.given and len(candidate.models) == 1 and is_file:
         # An earlier form of a model that the suite describes is described by the same words.
         entry = replace(candidate.models[0], source=what, folder=Path.cwd(), where=f"--against {what}")
         suite = replace(suite, models=(entry,))

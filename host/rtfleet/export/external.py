@@ -26,11 +26,14 @@ _WAYS: dict[str, dict[int, str]] = {
 
 
 def files_of(path: Path) -> tuple[File, ...]:
-    """The model file and the external data files that it names, each with its path beside the model.
+    """The model file and the external data files that it names, each with its path beside the model; of a folder all.
 
     Raises:
         UsageError: damaged bytes, external data outside the model's folder, or a file that is missing.
     """
+    if path.is_dir():
+        inside = sorted(file for file in path.rglob("*") if file.is_file())
+        return tuple(file_of(file, file.relative_to(path).as_posix()) for file in inside)
     files = [file_of(path)]
     if path.suffix.lower() == ".onnx":
         folder = path.parent.resolve()

@@ -26,13 +26,29 @@ from rtfleet.artifact import (
     Graph,
     PreparedModel,
     State,
+    Tensor,
     artifact_id,
     file_of,
+    variants_from,
 )
 from rtfleet.errors import ExportError, UsageError
 from rtfleet.export import building, external
 from rtfleet.export.inspection import Inspect
-from rtfleet.export.jobs import PACKAGES, TOOLCHAIN_OF_FORMAT, Build, Built, Convert, Made, Quantize, base_of
+from rtfleet.export.jobs import (
+    PACKAGES,
+    Build,
+    Built,
+    Convert,
+    Elsewhere,
+    Look,
+    Looked,
+    Made,
+    Quantize,
+    Reference,
+    Referred,
+    base_of,
+    toolchain_of,
+)
 from rtfleet.export.toolchain import Limits, Toolchain
 from rtfleet.source import Source
 from rtfleet.suite import ModelEntry
@@ -92,6 +108,13 @@ class Exports:
                 f"{entry.where or entry.source}: {found.text} is Python code, and --files-only refuses to run any",
                 "give a model file, or a model of the zoo",
             )
+        # "TensorFlow models are programs", says TensorFlow's own SECURITY.md: a SavedModel may read and write files,
+        # and Keras's safe mode refuses Lambda layers but is no sandbox.
+        if files_only and found.path is not None and source.is_tensorflow(found.path):
+            raise UsageError(
+                f"{entry.where or entry.source}: a TensorFlow model is a program, and --files-only refuses to run any",
+                "give the .tflite that it becomes",
+            )
         clips = audio.find(entry)
         note = self.cache / "models" / f"{_question(entry, found, clips)}.json"
         known = caches.read_note(note, Known)
@@ -117,10 +140,14 @@ class Exports:
         with caches.making(self.cache / "prepared") as folder:
             if found.kind == "file":
                 assert found.path is not None
-                built = await describe_file(entry, found.path, clips, inspect, folder)
+                described = self._described if source.is_tensorflow(found.path) else describe_file
+                built = await described(entry, found.path, clips, inspect, folder)
             else:
                 job = Build(found.text, entry.folder.resolve(), tuple(path.resolve() for path in clips), folder)
-                reply = await self.toolchains["onnx"].run(job, f"building {found.text}")
+                reply = await self.toolchains[job.toolchain].run(job, f"building {found.text}")
+                if isinstance(reply, Elsewhere):
+                    job = replace(job, toolchain=reply.toolchain)
+                    reply = await self.toolchains[job.toolchain].run(job, f"building {found.text}")
                 assert isinstance(reply, Built)
                 built = reply
             name = caches.key_of(built.prepared.key, built.prepared.frames.sha256, _machinery())
@@ -129,6 +156,23 @@ class Exports:
         prepared = built.prepared
         known = Known(name, built.origins, built.versions, built.weights_sha256, prepared.source_file, prepared.guesses)
         return known, located(stored)
+
+    async def _described(
+        self, entry: ModelEntry, path: Path, clips: list[Path], inspect: Inspect, folder: Path
+    ) -> Built:
+        """A SavedModel or `.keras` file: TensorFlow tells its tensors in the place of an agent, then what it gives."""
+        toolchain = self.toolchains["tensorflow"]
+
+        async def look(runtime: str, path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+            reply = await toolchain.run(Look(path.resolve()), f"reading {path.name}")
+            assert isinstance(reply, Looked)
+            return reply.inputs, reply.outputs
+
+        built = await describe_file(entry, path, clips, look, folder)
+        reply = await toolchain.run(Reference(path.resolve(), built.prepared, folder), f"running {path.name}")
+        assert isinstance(reply, Referred)
+        facts = replace(built.prepared, reference=reply.file)
+        return replace(built, prepared=facts, versions=versions(PACKAGES["tensorflow"]))
 
     async def export(self, prepared: PreparedModel, variant: str, inspect: Inspect) -> Artifact:
         """The variant on disk, with feeds and reference.
@@ -139,9 +183,11 @@ class Exports:
         """
         if variant in SHIPPED_VARIANTS:
             graph, exporters = await self._shipped(prepared, variant, inspect), {}
+            reference = prepared.reference
         elif variant in EXPORTED_VARIANTS:
-            toolchain = PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]]
+            toolchain = PACKAGES[toolchain_of(variant, prepared.origin)]
             graph, exporters = (await self._made(prepared, variant))[0], versions(toolchain)
+            reference = await self._reference(prepared)
         else:
             raise UsageError(f"unknown variant '{variant}'", f"there are {', '.join(EXPORTED_VARIANTS)}")
         graph = with_states(graph, prepared)
@@ -155,7 +201,7 @@ class Exports:
             hop_samples=prepared.hop_samples,
             graphs=(graph,),
             feeds=self._feeds(prepared, graph),
-            reference=prepared.reference,
+            reference=reference,
             exporters=exporters,
             threshold=prepared.threshold,
             note=prepared.note,
@@ -172,26 +218,46 @@ class Exports:
 
     async def _made(self, prepared: PreparedModel, variant: str) -> tuple[Graph, tuple[str, ...]]:
         """The graph of an exported variant, from the cache where it is there; and what its quantizers must keep."""
-        if prepared.source_file is not None:
-            raise ExportError(
-                f"{variant} can't be made from {prepared.source_file.name}, only from a PyTorch module",
-                f"measure it as it is ({', '.join(prepared.shipped)}), or give the module that it was exported from",
-                step="source",
-            )
-        format = variant.partition("-")[0]
+        if variant not in variants_from(prepared.origin):
+            raise _cannot_become(variant, prepared)
         folder = self._folder_of(prepared, variant)
         entry = caches.load(folder, Made)
         if entry is None:
-            from_variant = base_of(variant)
-            base = await self._made(prepared, from_variant) if from_variant else None
+            base = await self._base(prepared, variant)
             with caches.making(folder.parent) as making:
                 job = self._job(prepared, variant, base, making)
-                reply = await self.toolchains[TOOLCHAIN_OF_FORMAT[format]].run(job, f"exporting {variant}")
+                toolchain = self.toolchains[toolchain_of(variant, prepared.origin)]
+                reply = await toolchain.run(job, f"exporting {variant}")
                 assert isinstance(reply, Made)
                 made = replace(reply, graph=replace(reply.graph, files=_without_locations(reply.graph.files)))
                 entry = caches.keep(making, folder, made)
         graph = entry.facts.graph
         return replace(graph, files=tuple(entry.files[file.path] for file in graph.files)), entry.facts.kept
+
+    async def _base(self, prepared: PreparedModel, variant: str) -> tuple[Path, tuple[str, ...]] | None:
+        """The file that a variant is made of, and what its quantizers must keep; None: the module itself."""
+        if prepared.source_file is not None:
+            return prepared.source_file, prepared.keep_float
+        from_variant = base_of(variant) if prepared.origin == "torch" else None
+        if from_variant is None:
+            return None
+        graph, kept = await self._made(prepared, from_variant)
+        assert graph.files[0].location is not None
+        return graph.files[0].location, kept
+
+    async def _reference(self, prepared: PreparedModel) -> File | None:
+        """The original's outputs. A ready file runs for them when the first other file is made of it."""
+        if prepared.reference is not None or prepared.source_file is None:
+            return prepared.reference
+        parts = (prepared.key, prepared.frames.sha256, versions(("onnxruntime",)), _machinery())
+        folder = self.cache / "references" / caches.key_of("reference", *parts)
+        entry = caches.load(folder, bool)
+        if entry is None:
+            with caches.making(folder.parent) as making:
+                job = Reference(prepared.source_file, prepared, making)
+                await self.toolchains["onnx"].run(job, f"running {prepared.source_file.name}")
+                entry = caches.keep(making, folder, True)
+        return entry.files[building.REFERENCE]
 
     def is_cached(self, prepared: PreparedModel, variant: str) -> bool:
         """Whether `export` would make nothing anew (unless what lies there is damaged)."""
@@ -199,7 +265,7 @@ class Exports:
 
     def _folder_of(self, prepared: PreparedModel, variant: str) -> Path:
         """Where an exported variant lies in the cache: named by all that it follows from."""
-        packages = PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]]
+        packages = PACKAGES[toolchain_of(variant, prepared.origin)]
         calibrated = prepared.frames.sha256 if variant.endswith("int8-static") else ""
         return (
             self.cache
@@ -208,12 +274,10 @@ class Exports:
         )
 
     def _job(
-        self, prepared: PreparedModel, variant: str, base: tuple[Graph, tuple[str, ...]] | None, out: Path
+        self, prepared: PreparedModel, variant: str, base: tuple[Path, tuple[str, ...]] | None, out: Path
     ) -> Convert | Quantize:
         if base is not None:
-            graph, kept = base
-            assert graph.files[0].location is not None
-            return Quantize(graph.files[0].location, kept, prepared, variant, out)
+            return Quantize(*base, prepared, variant, out)
         entry, known = self._known[prepared.key]
         folder = entry.folder.resolve()
         return Convert(entry.source, folder, prepared, known.weights_sha256, known.origins, variant, out)
@@ -239,18 +303,38 @@ async def describe_file(entry: ModelEntry, path: Path, clips: list[Path], inspec
         UsageError: a damaged file, external data elsewhere, or something that can't be guessed.
     """
     files = external.files_of(path)
-    format = source.format_of(path)
-    assert format is not None
-    inputs, outputs = await inspect(RUNTIME_OF_FORMAT[format], path)
+    inputs, outputs = await inspect(RUNTIME_OF_FORMAT.get(source.format_of(path) or "", "tensorflow"), path)
     model, guesses = source.from_file(entry, path, inputs, outputs)
     frames = audio.frames_of(model, clips)
     feeds.save(frames.arrays, folder / building.FRAMES)
     key = caches.key_of([file.sha256 for file in files], building.described(model))
     prepared = building.prepared_of(
-        model, key, folder, synthetic=frames.synthetic, ready=path.resolve(), guesses=tuple(guesses)
+        model,
+        key,
+        folder,
+        synthetic=frames.synthetic,
+        origin=source.origin_of_path(path),
+        ready=path.resolve(),
+        guesses=tuple(guesses),
     )
     origins = {str(file.location.resolve()): file.sha256 for file in files if file.location}
     return Built(prepared, "", origins, {})
+
+
+def _cannot_become(variant: str, prepared: PreparedModel) -> ExportError:
+    """Why a variant can't be made of such a model, and what to do."""
+    if prepared.origin == "tensorflow":
+        text, hint = "a TensorFlow model becomes TFLite alone", ", ".join(variants_from("tensorflow"))
+    else:
+        name, shipped = (
+            prepared.source_file.name if prepared.source_file else prepared.name,
+            ", ".join(prepared.shipped),
+        )
+        text = f"{variant} can't be made from {name}, only from a PyTorch module"
+        hint = f"measure it as it is ({shipped}), or give the module that it was exported from"
+        if variant == "onnx-fp32" and prepared.origin == "onnx":
+            text, hint = f"{name} is the ONNX file that the others are made of", f"measure it as {shipped}"
+    return ExportError(text, hint, step="source")
 
 
 def with_states(graph: Graph, prepared: PreparedModel) -> Graph:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from rtfleet import feeds, source
 from rtfleet.artifact import Graph, PreparedModel, Tensor, file_of
 from rtfleet.errors import ExportError
-from rtfleet.export import onnx, quantize_onnx, quantize_tflite, streaming, tflite, torchscript
-from rtfleet.export.jobs import Convert, Made, Quantize
+from rtfleet.export import onnx, quantize_onnx, quantize_tflite, streaming, tensorflow, tflite, torchscript
+from rtfleet.export.building import REFERENCE
+from rtfleet.export.jobs import Convert, Made, Quantize, Reference, Referred
 from rtfleet.export.streaming import Step
 from rtfleet.model import SpeechModel
 
@@ -19,18 +22,28 @@ CALIBRATION_FRAMES = {"onnx": 500, "tflite": 250}
 
 def convert(model: SpeechModel, job: Convert) -> Made:
     """The graph that a module becomes. Raises ExportError, and whatever the converter raises."""
+    if job.prepared.origin == "tensorflow":
+        return _from_tensorflow(model.source, job)
     if job.variant.startswith("onnx"):
         path, kept = onnx.export(model, job.out), tuple(job.prepared.keep_float)
     elif job.variant.startswith("torch"):
         path, kept = torchscript.export(model, job.out, int8=job.variant == "torch-int8-dynamic"), ()
-    else:
+    elif job.variant.startswith("tflite"):
         path, kept = tflite.export(model, job.out)
+    else:
+        raise _no_exporter(job.variant)
     return Made(checked(path, job.prepared), kept)
 
 
 def quantize(job: Quantize) -> Made:
-    """A smaller graph from the fp32 one. Raises ExportError, and whatever the quantizer raises."""
+    """A graph from a file. Raises ExportError, and whatever the quantizer raises."""
+    if job.prepared.origin == "tensorflow":
+        return _from_tensorflow(job.base, job)
     format, _, precision = job.variant.partition("-")
+    if job.prepared.origin == format == "onnx":
+        quantize_onnx.refuse_quantized(job.base)
+    if format not in CALIBRATION_FRAMES:
+        raise _no_exporter(job.variant)
     quantizer = quantize_onnx if format == "onnx" else quantize_tflite
     out = job.out / f"model.{format}"
     if precision == "fp16":
@@ -42,6 +55,30 @@ def quantize(job: Quantize) -> Made:
         samples = streaming.calibration(step, streaming.streams_of(job.prepared), CALIBRATION_FRAMES[format])
         quantizer.to_int8_static(job.base, out, job.kept, samples)
     return Made(checked(out, job.prepared))
+
+
+def _no_exporter(variant: str) -> ExportError:
+    return ExportError(f"there is no exporter for {variant} yet", "leave it out", step="export")
+
+
+def _from_tensorflow(model: Any, job: Convert | Quantize) -> Made:
+    served = tensorflow.as_described(tensorflow.opened(model), job.prepared)
+    samples = []
+    if job.variant == "tflite-int8-static":
+        streams = streaming.streams_of(job.prepared)
+        samples = streaming.calibration(tensorflow.step_of(served), streams, CALIBRATION_FRAMES["tflite"])
+    path = tensorflow.convert(served, job.prepared, job.variant, job.out, samples)
+    return Made(checked(path, job.prepared))
+
+
+def reference(job: Reference) -> Referred:
+    """The outputs of a file over the frames, the runtime's optimizer off. Raises whatever its runtime raises."""
+    if source.is_tensorflow(job.path):
+        step = tensorflow.step_of(tensorflow.as_described(tensorflow.opened(job.path), job.prepared))
+    else:
+        step = onnx.step_of(onnx.open_session(job.path, optimize=False))
+    outputs = streaming.reference(step, streaming.streams_of(job.prepared), job.prepared.outputs)
+    return Referred(feeds.save(outputs, job.out / REFERENCE))
 
 
 def open_file(path: Path) -> tuple[Step, tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -67,10 +104,12 @@ def checked(path: Path, prepared: PreparedModel) -> Graph:
     except Exception as error:
         raise ExportError(f"the file that was made does not load: {error}", step="load") from error
     wanted = {facts.name: (facts.dtype, facts.shape) for facts in prepared.inputs}
-    wanted |= {state.input: (state.dtype, state.shape) for state in prepared.states}
-    ordered = _in_order(inputs, list(wanted), "inputs")
+    states = {state.input: (state.dtype, state.shape) for state in prepared.states}
+    ordered = _in_order(inputs, [*wanted, *states], "inputs")
     for tensor in ordered:
-        dtype, shape = wanted[tensor.name]
+        dtype, shape = (wanted | states)[tensor.name]
+        if tensor.name in states:  # a ready file may leave their batch open
+            shape = tuple(-1 if own == -1 else dim for own, dim in zip(tensor.shape, shape, strict=False))
         if path.suffix == ".tflite":  # it knows no dynamic dims: the first signature has the measured ones
             shape = next((facts.dims for facts in prepared.inputs if facts.name == tensor.name), shape)
         if (tensor.dtype, tensor.shape) != (dtype, shape):
@@ -87,6 +126,9 @@ def checked(path: Path, prepared: PreparedModel) -> Graph:
 
 def _in_order(tensors: tuple[Tensor, ...], names: list[str], what: str) -> tuple[Tensor, ...]:
     by_name = {tensor.name: tensor for tensor in tensors}
+    more = [tensor for tensor in tensors if tensor.name not in names]
+    if what == "outputs" and not set(names) - set(by_name):
+        return (*(by_name[name] for name in names), *more)  # of a ready file whose description leaves some out
     if set(by_name) != set(names):
         raise ExportError(
             f"the file's {what} are {', '.join(sorted(by_name))}; the model has {', '.join(names)}",
