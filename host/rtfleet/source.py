@@ -111,7 +111,13 @@ def resolve(entry: ModelEntry) -> Source:
         source = Source("zoo", text, ZOO[text].module, ZOO[text].function)
     elif ":" in text and format_of(Path(text)) is None:
         source = _function(text, entry.folder)
-    elif format_of(Path(text)) or "/" in text or "\\" in text or (entry.folder / text).exists():
+    elif (
+        format_of(Path(text))
+        or is_tensorflow(Path(text))
+        or "/" in text
+        or "\\" in text
+        or (entry.folder / text).exists()
+    ):
         source = _file(text, entry.folder)
     else:
         raise _unknown(text)
