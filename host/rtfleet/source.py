@@ -104,20 +104,14 @@ def resolve(entry: ModelEntry) -> Source:
         UsageError: no such zoo name, file, module or function, with those that are there; or a description beside
             a model that describes itself.
     """
-    text = entry.source
+    text, path = entry.source, Path(entry.source)
     if not text.strip():
         raise UsageError("the model's name is empty", _EXAMPLE)
     if text in ZOO:
         source = Source("zoo", text, ZOO[text].module, ZOO[text].function)
-    elif ":" in text and format_of(Path(text)) is None:
+    elif ":" in text and format_of(path) is None:
         source = _function(text, entry.folder)
-    elif (
-        format_of(Path(text))
-        or is_tensorflow(Path(text))
-        or "/" in text
-        or "\\" in text
-        or (entry.folder / text).exists()
-    ):
+    elif format_of(path) or is_tensorflow(path) or "/" in text or "\\" in text or (entry.folder / path).exists():
         source = _file(text, entry.folder)
     else:
         raise _unknown(text)

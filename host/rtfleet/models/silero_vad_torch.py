@@ -27,6 +27,9 @@ PAD_SAMPLES = 64
 CHANNELS = (BINS, 128, 64, 64, 128)
 STRIDES = (1, 2, 2, 1)
 UNITS = 128
+KEPT = ("stft", "encoder")
+"""Over the default clips int8-static is 19 dB from the original with the encoder's activations quantized and 28 dB
+without, int8-dynamic 9 and 27 dB; the weights are int8 either way, 0.32 MB in all."""
 
 
 def silero_vad_torch() -> SpeechModel:
@@ -40,7 +43,7 @@ def silero_vad_torch() -> SpeechModel:
         sample_rate_hz=16_000,
         hop_ms=32,
         threshold=0.5,
-        keep_float=["stft"],
+        keep_float=KEPT,
     )
 
 
