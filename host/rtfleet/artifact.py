@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from rtfleet.loop import Loop
 from rtfleet.model import Task
 
 Covers = Literal["whole", "part"]
+Origin: TypeAlias = Literal["torch", "tensorflow", "onnx", "file"]
+"""What a model came as: a PyTorch module; a SavedModel or Keras model; an `.onnx` file, which others can be made of;
+any other ready file, which is used as it is."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,9 @@ class PreparedModel:
         frames: `.npz` of real-valued frames: per audio input an array `[n, *dims]`, per constant an array of the
             input's own rank, and int64 `@stream_starts`. `clips.to_feeds` puts them into a graph's own dtypes.
         reference: `.npz` of the original model's outputs on those frames, name -> `[n, *dims]`; None where the
-            original is the file itself.
-        source_file: The ready file, where the model is one.
+            original is a ready file.
+        origin: What it came as: says what can be made of it.
+        source_file: The ready file or the SavedModel, where the model is one.
         graph_files: Graph -> ready file, where the model is several graphs with a loop between them.
         shipped: The variants that are the file as it came ("onnx-shipped"); () for a Python model.
         positives: Streams, by their number, that contain what a wake word listens for; all others contain it nowhere.
@@ -156,6 +160,7 @@ class PreparedModel:
     utterances: tuple[Utterance, ...] = ()
     vocabulary: File | None = None
     lookahead_ms: float = 0.0
+    origin: Origin = "torch"
 
 
 @dataclass(frozen=True)
@@ -250,6 +255,23 @@ _PRECISIONS = {
 EXPORTED_VARIANTS = tuple(f"{fmt}-{precision}" for fmt, these in _PRECISIONS.items() for precision in these)
 SHIPPED_VARIANTS = ("onnx-shipped", "tflite-shipped", "coreml-shipped", "fake-shipped")
 VARIANTS = EXPORTED_VARIANTS + SHIPPED_VARIANTS
+ALL = "all"
+"""In the place of a variant: all that the model can be had in."""
+
+_MADE_FROM: dict[Origin, tuple[str, ...]] = {
+    "torch": EXPORTED_VARIANTS,
+    "tensorflow": tuple(name for name in EXPORTED_VARIANTS if name.startswith("tflite-")),
+    # Its fp32 is the file itself, measured as onnx-shipped.
+    "onnx": tuple(
+        name for name in EXPORTED_VARIANTS if name.startswith(("onnx-", "tensorrt-")) and name != "onnx-fp32"
+    ),
+    "file": (),
+}
+
+
+def variants_from(origin: Origin, shipped: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Every variant that a model of this origin can be had in, a file as it came first."""
+    return (*shipped, *_MADE_FROM[origin])
 
 
 def file_of(location: Path, path: str | None = None) -> File:

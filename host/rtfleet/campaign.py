@@ -67,7 +67,7 @@ async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: 
                 failures.append(f"{entry.name}: {error.text}")
                 continue
             hop_ns = prepared.hop_samples and prepared.hop_samples * plan.NS // prepared.sample_rate_hz
-            variants = plan.variants_of(entry, prepared.shipped, order.only_variants)
+            variants = plan.variants_of(entry, prepared.origin, prepared.shipped, order.only_variants)
             preparing.tell_left_out(entry, variants, fleet, tell)
             for variant in variants:
                 takers = [one for one in stations if not plan.cannot_run(variant, one.facts)]

@@ -71,10 +71,9 @@ class Delivered:
 
 @dataclass(frozen=True)
 class Wish:
-    """What is to be delivered. `variants` empty: the model's defaults."""
+    """What is to be delivered: the entry's variants, or the model's defaults."""
 
     entry: ModelEntry
-    variants: tuple[str, ...]
     out: Path
     cache: Path
     files_only: bool = False
@@ -109,7 +108,7 @@ async def _delivered(
     prepared = await exports.prepare(wish.entry, inspect, files_only=wish.files_only)
     for guess in prepared.guesses:
         tell(events.Guessed(wish.entry.name, guess))
-    for variant in wish.variants or plan.variants_of(wish.entry, prepared.shipped):
+    for variant in plan.variants_of(wish.entry, prepared.origin, prepared.shipped):
         tell(events.Working(wish.entry.name, f"export {variant}"))
         began_s = time.monotonic()
         try:

@@ -41,7 +41,7 @@ def order_of(
 
 def _first(entry: ModelEntry) -> tuple[str, ...]:
     """() of a file, which is measured as it comes."""
-    return () if source.ready_format(entry.source) else (entry.variants or plan.DEFAULT_VARIANTS)[:1]
+    return () if source.ready_format(entry.source) else plan.variants_of(entry, source.origin_of(entry), ())[:1]
 
 
 def told(one: Comparison) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
 from rtfleet import budget, clip_checks, cores, power, source
-from rtfleet.artifact import Artifact
+from rtfleet.artifact import ALL, Artifact, Origin, variants_from
 from rtfleet.client import LaunchOrder
 from rtfleet.fleet import Device
 from rtfleet.order import BASELINE
@@ -120,10 +120,11 @@ def foreseen_of(entry: ModelEntry, settings: Settings, only: Sequence[str], flee
     """The cases of a model as far as its name and its description tell."""
     format = source.ready_format(entry.source)
     shipped = (f"{format}-shipped",) if format else ()
+    origin = source.origin_of(entry)
     hop_samples = 1 if source.streams(entry) else None
     return [
         case
-        for variant in variants_of(entry, shipped, only)
+        for variant in variants_of(entry, origin, shipped, only)
         for device in fleet
         if device not in left_out(variant, fleet)
         for case in cases_of(entry, settings, variant, hop_samples, device)
@@ -145,10 +146,17 @@ def left_out(variant: str, fleet: Fleet) -> Mapping[Device, str]:
     return {device: why for device, why in refusals.items() if why} if not all(refusals.values()) else {}
 
 
-def variants_of(entry: ModelEntry, shipped: tuple[str, ...], only: Sequence[str] = ()) -> tuple[str, ...]:
-    """The variants to measure: as the suite says, else the shipped file, else fp32 and int8-static of each format."""
-    wanted = entry.variants or shipped or DEFAULT_VARIANTS
-    return tuple(variant for variant in wanted if not only or variant in only)
+def variants_of(
+    entry: ModelEntry, origin: Origin, shipped: tuple[str, ...], only: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The variants to make and measure: as the suite says, else the shipped file, else fp32 and int8-static.
+
+    "all" stands for every variant that a model of this origin can be had in, and filters nothing.
+    """
+    every = variants_from(origin, shipped)
+    wanted = entry.variants or shipped or tuple(variant for variant in DEFAULT_VARIANTS if variant in every)
+    named = dict.fromkeys(one for variant in wanted for one in (every if variant == ALL else (variant,)))
+    return tuple(variant for variant in named if not only or ALL in only or variant in only)
 
 
 def scenario_of(entry: ModelEntry, settings: Settings, hop_samples: int | None) -> Scenario:

@@ -45,7 +45,7 @@ async def _prepare(campaign: Campaign, entry: ModelEntry) -> None:
         return
     for guess in prepared.guesses:
         campaign.tell(events.Guessed(entry.name, guess))
-    variants = plan.variants_of(entry, prepared.shipped, order.only_variants)
+    variants = plan.variants_of(entry, prepared.origin, prepared.shipped, order.only_variants)
     tell_left_out(entry, variants, campaign.fleet, campaign.tell)
     for variant in variants:
         if _nobody_can(campaign, entry, prepared, variant):

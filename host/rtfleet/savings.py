@@ -1,4 +1,4 @@
-"""A variant against fp32 of the same format: "4x smaller, 2-4x faster" is a claim to check. Pure."""
+"""A variant against fp32 of the same format, and PyTorch: "4x smaller, 2-4x faster" is a claim to check. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 
 from rtfleet.judged import JudgedCase, JudgedRun
 from rtfleet.records import Case
+
+PYTORCH = "torch-fp32"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,21 @@ def savings(judged: JudgedRun) -> Mapping[str, Saving]:
         saving = _saving(case, fp32) if fp32 and fp32 is not case else None
         if saving:
             found[case.result.case.id] = saving
+    return found
+
+
+def gains(judged: JudgedRun) -> Mapping[str, float]:
+    """Case id -> PyTorch's latency p50 / this variant's, where both were measured with the same options."""
+    plain = {
+        replace(case.result.case, artifact_id="", variant=""): case.summary
+        for case in judged.cases
+        if case.result.case.variant == PYTORCH and case.summary
+    }
+    found: dict[str, float] = {}
+    for case in judged.cases:
+        torch = plain.get(replace(case.result.case, artifact_id="", variant=""))
+        if torch and case.summary and case.summary.latency.p50_ns and case.result.case.variant != PYTORCH:
+            found[case.result.case.id] = torch.latency.p50_ns / case.summary.latency.p50_ns
     return found
 
 

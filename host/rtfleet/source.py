@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from rtfleet.artifact import Origin
 from rtfleet.errors import UsageError
 from rtfleet.guess import audio_samples
 from rtfleet.guess import describe as from_file
@@ -28,6 +29,9 @@ __all__ = [
     "checked",
     "format_of",
     "from_file",
+    "is_tensorflow",
+    "origin_of",
+    "origin_of_path",
     "ready_format",
     "resolve",
     "streams",
@@ -49,7 +53,7 @@ class Source:
         text: As written in the suite or on the command line.
         module: Dotted name to import; "" for a file.
         function: Of that module, without arguments, returns a `SpeechModel`; "" for a file.
-        path: The model's file, or the .py file of `file.py:function`; None for an importable module.
+        path: The model's file or SavedModel, or the .py file of `file.py:function`; None for an importable module.
     """
 
     kind: Kind
@@ -69,11 +73,30 @@ def ready_format(text: str) -> str | None:
     return (ZOO[text].ready or None) if text in ZOO else format_of(Path(text))
 
 
+def is_tensorflow(path: Path) -> bool:
+    """Whether it is a SavedModel's folder or a `.keras` file."""
+    return path.suffix.lower() == ".keras" or (path / "saved_model.pb").is_file()
+
+
+def origin_of_path(path: Path) -> Origin:
+    """What a model that is a file or a folder came as."""
+    return "tensorflow" if is_tensorflow(path) else "onnx" if path.suffix.lower() == ".onnx" else "file"
+
+
+def origin_of(entry: ModelEntry) -> Origin:
+    """What a model that was not built yet is taken to come as. A function may turn out to give something else."""
+    if entry.source in ZOO:
+        ready = ZOO[entry.source].ready
+        return "file" if ready not in ("", "onnx") else "onnx" if ready else "torch"
+    path = entry.folder / entry.source
+    return origin_of_path(path) if format_of(path) or is_tensorflow(path) else "torch"
+
+
 def streams(entry: ModelEntry) -> bool:
     """Whether a model that was not built yet is taken to stream. A function of the user's may turn out not to."""
     if entry.source in ZOO:
         return ZOO[entry.source].streams
-    return bool(entry.hop_ms or entry.hop_samples) or format_of(Path(entry.source)) is None
+    return bool(entry.hop_ms or entry.hop_samples) or origin_of(entry) == "torch"
 
 
 def resolve(entry: ModelEntry) -> Source:
@@ -83,14 +106,14 @@ def resolve(entry: ModelEntry) -> Source:
         UsageError: no such zoo name, file, module or function, with those that are there; or a description beside
             a model that describes itself.
     """
-    text = entry.source
+    text, path = entry.source, Path(entry.source)
     if not text.strip():
         raise UsageError("the model's name is empty", _EXAMPLE)
     if text in ZOO:
         source = Source("zoo", text, ZOO[text].module, ZOO[text].function)
-    elif ":" in text and format_of(Path(text)) is None:
+    elif ":" in text and format_of(path) is None:
         source = _function(text, entry.folder)
-    elif format_of(Path(text)) or "/" in text or "\\" in text or (entry.folder / text).exists():
+    elif format_of(path) or is_tensorflow(path) or "/" in text or "\\" in text or (entry.folder / path).exists():
         source = _file(text, entry.folder)
     else:
         raise _unknown(text)
@@ -207,24 +230,26 @@ def _function(text: str, folder: Path) -> Source:
 def _file(text: str, folder: Path) -> Source:
     path = folder / text
     if not path.exists():
-        siblings = names_in(path.parent, tuple(FORMATS))
+        siblings = names_in(path.parent, (*FORMATS, ".keras"))
         raise UsageError(f"{text}: there is no {path}", near(path.name, siblings))
     if path.suffix == ".py":
         functions = (names_defined(path, text) or ((), ()))[1]
         said = ", ".join(f"{text}:{name}" for name in functions) or _EXAMPLE
         raise UsageError(f"{text}: which function of it returns the model?", f"say {said}")
-    if format_of(path) is None:
-        raise UsageError(f"{text}: a file must be one of {', '.join(FORMATS)}", _EXAMPLE)
+    if path.is_dir() and format_of(path) is None and not is_tensorflow(path):
+        raise UsageError(f"{text}: {path} is no SavedModel: there is no saved_model.pb in it", _EXAMPLE)
+    if format_of(path) is None and not is_tensorflow(path):
+        raise UsageError(f"{text}: a file must be one of {', '.join(FORMATS)}, .keras", _EXAMPLE)
     if format_of(path) == "coreml" and not path.is_dir():
         raise UsageError(f"{text}: {path} is a file", "an .mlpackage is a folder with a Manifest.json in it")
-    if format_of(path) != "coreml" and not path.is_file():
+    if format_of(path) != "coreml" and not path.is_file() and not (path / "saved_model.pb").is_file():
         raise UsageError(f"{text}: {path} is not a file")
     return Source("file", text, path=path)
 
 
 def _unknown(text: str) -> UsageError:
     meant = near(text, list(ZOO))
-    files = ".onnx, .ort, .tflite, .mlpackage"
+    files = ".onnx, .ort, .tflite, .mlpackage, .keras"
     hint = f"the zoo has {', '.join(ZOO)}; or name a file ({files}) or a function (luna.py:hey_luna)"
     return UsageError(f"no model is called '{text}'", f"{meant} {hint}" if meant else hint)
 

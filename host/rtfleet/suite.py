@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from rtfleet import metrics, toml_file
-from rtfleet.artifact import VARIANTS
+from rtfleet.artifact import ALL, VARIANTS
 from rtfleet.errors import UsageError
 from rtfleet.model import Task
 from rtfleet.records import CoreSpec, RunSettings, Scenario
@@ -31,7 +31,8 @@ class ModelEntry:
         name: What the report calls it; follows from `source` when not given.
         source: Zoo name, `module:function`, `file.py:function`, or a file.
         folder: What relative paths are relative to.
-        variants: As written; () is the default: fp32 and int8-static of ONNX and TFLite, or the shipped file.
+        variants: As written, "all" among them; () is the default: fp32 and int8-static of ONNX and TFLite, or the
+            shipped file.
         clips: Globs of audio files; () is the shipped clips.
         positives: Globs of further ones, that contain what a wake word listens for; those of `clips` then contain it
             nowhere. (): nobody knows, unless the model says it.
@@ -174,13 +175,14 @@ def name_of(source: str) -> str:
     if colon and function.isidentifier():
         return function
     path = PurePath(source.removesuffix(".json"))
-    return path.stem if path.suffix in (".onnx", ".ort", ".tflite", ".mlpackage", ".fake") else source
+    files = (".onnx", ".ort", ".tflite", ".mlpackage", ".keras", ".fake")
+    return path.stem if path.suffix in files else path.name or source
 
 
 def check_variants(variants: Sequence[str], where: str) -> None:
     """Raises UsageError that lists the known variants."""
     for index, variant in enumerate(variants):
-        if variant not in VARIANTS:
+        if variant not in (*VARIANTS, ALL):
             raise UsageError(f"{where}[{index}]: {toml_file.unknown('variant', variant, VARIANTS)}")
 
 

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def test_a_variant_is_as_bad_as_its_worst_check(one: Delivered, verdict: str) ->
 
 def delivered(entry: ModelEntry, variants: tuple[str, ...], folder: Path) -> tuple[list[Delivered], list[events.Event]]:
     told: list[events.Event] = []
-    wish = Wish(entry, variants, folder / "out", folder / "cache")
+    wish = Wish(replace(entry, variants=variants), folder / "out", folder / "cache")
     return asyncio.run(deliver(wish, told.append)), told
 
 

@@ -40,6 +40,10 @@ SILERO_OUTPUTS = (Tensor("output", "float32", (-1, 1)), Tensor("stateN", "float3
 def _folder(tmp_path: Path) -> Path:
     (tmp_path / "luna.py").write_text(LUNA)
     (tmp_path / "vad.onnx").write_bytes(b"model")
+    (tmp_path / "luna.keras").write_bytes(b"model")
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"model")
+    (tmp_path / "empty").mkdir()
     return tmp_path
 
 
@@ -49,7 +53,15 @@ def entry(text: str, folder: Path = Path("."), **described: object) -> ModelEntr
 
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [("wake-word", "zoo"), ("luna.py:hey_luna", "function"), ("luna:hey_luna", "function"), ("vad.onnx", "file")],
+    [
+        ("wake-word", "zoo"),
+        ("luna.py:hey_luna", "function"),
+        ("luna:hey_luna", "function"),
+        ("vad.onnx", "file"),
+        ("luna.keras", "file"),
+        ("saved", "file"),
+        ("saved/", "file"),
+    ],
 )
 def test_a_source_is_a_zoo_name_a_function_or_a_file(folder: Path, text: str, kind: str) -> None:
     assert source.resolve(entry(text, folder)).kind == kind
@@ -70,6 +82,8 @@ def test_a_source_is_a_zoo_name_a_function_or_a_file(folder: Path, text: str, ki
         ("nowhere:hey", "no module 'nowhere'", "module:function"),
         ("luna.py", "which function", "luna.py:hey_luna"),
         ("./luna.pt", "there is no", ""),
+        ("empty", "is no SavedModel: there is no saved_model.pb in it", "luna.py:hey_luna"),
+        ("lunar.keras", "there is no .*lunar.keras", "did you mean luna.keras"),
     ],
 )
 def test_what_is_not_there_is_named_with_what_is(folder: Path, text: str, said: str, hint: str) -> None:
@@ -77,6 +91,30 @@ def test_what_is_not_there_is_named_with_what_is(folder: Path, text: str, said: 
         source.resolve(entry(text, folder))
 
     assert hint in raised.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "origin"),
+    [
+        ("vad.onnx", "onnx"),
+        ("VAD.ONNX", "onnx"),
+        ("vad.ort", "file"),
+        ("vad.tflite", "file"),
+        ("saved", "tensorflow"),
+        ("luna.keras", "tensorflow"),
+        ("luna.py:hey_luna", "torch"),
+        ("wake-word", "torch"),
+        ("silero-vad", "onnx"),
+        ("micro-wake-word", "file"),
+    ],
+)
+def test_what_can_be_made_of_a_model_follows_from_what_it_is(folder: Path, text: str, origin: str) -> None:
+    assert source.origin_of(entry(text, folder)) == origin
+
+
+def test_a_savedmodel_streams_when_its_hop_is_given(folder: Path) -> None:
+    assert source.streams(entry("saved", folder, hop_ms=20.0))
+    assert not source.streams(entry("saved", folder))
 
 
 def test_resolving_runs_nothing_of_the_users(folder: Path) -> None:

@@ -175,6 +175,8 @@ def test_a_suite_that_is_not_there_or_no_text_is_refused_by_name(tmp_path: Path)
         ("package.module:build", "build"),
         ("folder/silero_vad.onnx", "silero_vad"),
         ("slow.fake.json", "slow"),
+        ("folder/luna.keras", "luna"),
+        ("folder/saved/", "saved"),
         ("a[red].tflite", "a[red]"),
     ],
 )

@@ -17,6 +17,7 @@ RUNTIMES: dict[str, tuple[str, str]] = {
         "on a Jetson start the agent in an environment with --system-site-packages, which has JetPack's TensorRT; "
         "elsewhere pip install tensorrt or tensorrt-rtx (docs/tensorrt.md)",
     ),
+    "torch": ("rtfleet_agent.runtimes.pytorch", "pip install 'rtfleet[torch]'"),
     "fake": ("rtfleet_agent.runtimes.fake", ""),
 }
 

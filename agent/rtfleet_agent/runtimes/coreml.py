@@ -53,7 +53,7 @@ Predict = Callable[[dict[str, Array], Any], Mapping[str, Array]]
 """One inference: all inputs by name, and Core ML's state object or None -> all outputs by name."""
 
 
-def describe() -> RuntimeFacts:
+def describe(plugs: bool = True) -> RuntimeFacts:
     """The framework is part of the system, whose build stands in the version; the hash is that of coremltools' way
     into it. Both decide."""
     if not _on_macos():

@@ -43,7 +43,7 @@ from rtfleet_agent.runtimes.trt_library import LOG, VERSION, library, trt
 _ONLY_GPU = "TensorRT computes on NVIDIA GPUs alone; tensorrt-* variants are measured with accelerator gpu"
 
 
-def describe() -> RuntimeFacts:
+def describe(plugs: bool = True) -> RuntimeFacts:
     """Usable where there is a GPU. Its version names the flavour, so that the two are never taken for one."""
     path = library()
     error = ""

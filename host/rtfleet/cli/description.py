@@ -1,4 +1,4 @@
-"""The flags of `rtfleet run` that describe one model, which is a file: text to values."""
+"""The flags that describe one model, which is a file: text to values."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rtfleet.errors import UsageError
 from rtfleet.model import TASKS, Task
+from rtfleet.suite import ModelEntry, check_variants, name_of
 
 
 def pairs(texts: Sequence[str], flag: str) -> dict[str, str]:
@@ -72,3 +74,16 @@ class Description:
     def given(self) -> bool:
         """Any of them was given."""
         return any((self.task, self.hop_ms, self.sample_rate_hz, self.inputs, self.states, self.clips))
+
+
+def entry_of(what: str, variants: Sequence[str], described: Description) -> ModelEntry:
+    """The model that `what` names. Raises UsageError for an unknown variant."""
+    check_variants(variants, "--variant")
+    return ModelEntry(
+        name=name_of(what),
+        source=what,
+        folder=Path.cwd(),
+        variants=tuple(dict.fromkeys(variants)),
+        **vars(described),
+        where="the command line",
+    )

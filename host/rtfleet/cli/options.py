@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rtfleet import cores, source
-from rtfleet.cli.description import Description, pairs
+from rtfleet.cli.description import Description, entry_of, pairs
 from rtfleet.errors import UsageError
 from rtfleet.records import CoreSpec, Scenario
-from rtfleet.suite import ACCELERATORS, ModelEntry, Settings, Suite, check_variants, name_of
+from rtfleet.suite import ACCELERATORS, Settings, Suite, check_variants
 
 SCENARIOS: tuple[Scenario, ...] = ("paced", "burst")
 
@@ -86,22 +86,10 @@ def confidence(value: float | None) -> float | None:
 
 def suite_of(what: str, variants: Sequence[str], described: Description, found: Suite | None) -> Suite:
     """The suite that was found, or one of the model that `what` names. Raises UsageError."""
-    check_variants(variants, "--variant")
     if found is None:
-        entry = ModelEntry(
-            name=name_of(what),
-            source=what,
-            folder=Path.cwd(),
-            variants=tuple(variants),
-            clips=described.clips,
-            task=described.task,
-            hop_ms=described.hop_ms,
-            sample_rate_hz=described.sample_rate_hz,
-            inputs=described.inputs,
-            states=described.states,
-            where="the command line",
-        )
+        entry = entry_of(what, variants, described)
         return Suite(entry.name, (entry,))
+    check_variants(variants, "--variant")
     if described.given:
         raise UsageError(
             f"--task, --hop-ms, --input, --state and --clips describe one model, and '{what}' is a suite",
@@ -128,7 +116,8 @@ def baseline(what: str, candidate: Suite, described: Description, found: Suite |
         UsageError: no model of it can be told to be the earlier form of one of the candidate's.
     """
     suite = found or suite_of(what, candidate.models[0].variants, described, None)
-    if not found and not described.given and len(candidate.models) == 1 and source.ready_format(what):
+    is_file = bool(source.ready_format(what)) or source.is_tensorflow(Path(what))
+    if not found and not described.given and len(candidate.models) == 1 and is_file:
         # An earlier form of a model that the suite describes is described by the same words.
         entry = replace(candidate.models[0], source=what, folder=Path.cwd(), where=f"--against {what}")
         suite = replace(suite, models=(entry,))

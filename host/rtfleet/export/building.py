@@ -17,12 +17,12 @@ import numpy as np
 
 from rtfleet import clips as audio
 from rtfleet import feeds, source, transcripts
-from rtfleet.artifact import File, InputFacts, PreparedModel, StateFacts, file_of
+from rtfleet.artifact import File, InputFacts, Origin, PreparedModel, StateFacts, file_of
 from rtfleet.cache import key_of
 from rtfleet.clips import Frames
 from rtfleet.errors import ExportError
-from rtfleet.export import external, streaming
-from rtfleet.export.jobs import Build, Built
+from rtfleet.export import external, streaming, tensorflow
+from rtfleet.export.jobs import Build, Built, Elsewhere
 from rtfleet.model import Array, SpeechModel, State, zeros_of
 from rtfleet.suite import ModelEntry
 
@@ -127,26 +127,30 @@ def hashed(files: set[str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def build(models: Models, job: Build) -> Built:
+def build(models: Models, job: Build) -> Built | Elsewhere:
     """Build, frame and run the original. Raises UsageError, ExportError."""
     model, origins = models.get(job.source, job.folder)
     ready = job.folder / model.source if isinstance(model.source, (str, Path)) else None
     graphs = {name: job.folder / path for name, path in model.source.items()} if model.loop else {}
+    origin: Origin = "file" if graphs else _origin(model, ready)
+    if origin == "tensorflow" and job.toolchain != "tensorflow":
+        return Elsewhere("tensorflow")
     weights = "" if ready or graphs else weights_of(model)
     with models.watching() as opened:  # a front end or forward() may import and read when first called
         frames = audio.frames_of(model, job.clips, job.positives)
         feeds.save(frames.arrays, job.out / FRAMES)
-        prepared = prepared_of(model, "", job.out, frames, ready=ready)
+        prepared = prepared_of(model, "", job.out, frames, ready=ready, origin=origin)
         if graphs:
             prepared = _with_loop(model, prepared, graphs, frames, job.out)
-        elif ready is None:
-            prepared = _with_reference(model, prepared, job.out)
-    opened |= {str(file.location) for path in (ready, *graphs.values()) if path for file in external.files_of(path)}
+        elif origin in ("torch", "tensorflow"):
+            prepared = _with_reference(model, ready, prepared, job.out)
+    given = {"model": ready} if ready else graphs
+    files = {name: external.files_of(path) for name, path in given.items()}
+    opened |= {str(file.location) for these in files.values() for file in these}
     opened = {file for file in opened if not Path(file).resolve().is_relative_to(job.out.resolve())}
     origins = {**origins, **hashed({*opened, *_modules()})}
-    given = {"model": ready} if ready else graphs
-    files = {name: [file.sha256 for file in external.files_of(path)] for name, path in given.items()}
-    content: Any = files or [weights, _code(job, origins)]
+    hashes = {name: [file.sha256 for file in these] for name, these in files.items()}
+    content: Any = hashes or [weights, _code(job, origins)]
     return Built(replace(prepared, key=key_of(content, described(model))), weights, origins, _versions())
 
 
@@ -161,17 +165,29 @@ def _code(job: Build, origins: Mapping[str, str]) -> list[Any]:
     return [file_of(home).sha256, found.function, loaded]
 
 
+def _origin(model: SpeechModel, ready: Path | None) -> Origin:
+    if ready is not None:
+        return source.origin_of_path(ready)
+    return "tensorflow" if tensorflow.is_tensorflow(model.source) else "torch"
+
+
 def weights_of(model: SpeechModel) -> str:
     """sha256 of parameters and buffers."""
+    if tensorflow.is_tensorflow(model.source):
+        return tensorflow.weights_digest(model.source)
     from rtfleet.export import original
 
     return original.weights_digest(model)
 
 
-def _with_reference(model: SpeechModel, prepared: PreparedModel, out: Path) -> PreparedModel:
-    from rtfleet.export import original
+def _with_reference(model: SpeechModel, ready: Path | None, prepared: PreparedModel, out: Path) -> PreparedModel:
+    if prepared.origin == "tensorflow":
+        step = tensorflow.step_of(tensorflow.as_described(tensorflow.opened(ready or model.source), prepared))
+    else:
+        from rtfleet.export import original
 
-    outputs = streaming.reference(original.step_of(model), streaming.streams_of(prepared), prepared.outputs)
+        step = original.step_of(model)
+    outputs = streaming.reference(step, streaming.streams_of(prepared), prepared.outputs)
     return replace(prepared, reference=feeds.save(outputs, out / REFERENCE))
 
 
@@ -203,7 +219,14 @@ def _with_loop(
 
 
 def prepared_of(
-    model: SpeechModel, key: str, folder: Path, frames: Frames, *, ready: Path | None, guesses: tuple[str, ...] = ()
+    model: SpeechModel,
+    key: str,
+    folder: Path,
+    frames: Frames,
+    *,
+    origin: Origin,
+    ready: Path | None = None,
+    guesses: tuple[str, ...] = (),
 ) -> PreparedModel:
     """A model's facts. `frames` lie in `folder`, where the initial states go too. The name is left to the host."""
     inputs = tuple(
@@ -237,6 +260,7 @@ def prepared_of(
         synthetic=frames.synthetic,
         keep_float=tuple(model.keep_float),
         lookahead_ms=model.lookahead_ms,
+        origin=origin,
     )
 
 

@@ -28,7 +28,7 @@ _WAYS: dict[str, dict[int, str]] = {
 
 
 def files_of(path: Path) -> tuple[File, ...]:
-    """The model file and the external data files that it names, each with its path beside the model.
+    """The model file and the external data files that it names, each with its path beside the model; of a folder all.
 
     Of a Core ML package all files, its Manifest.json first; their paths begin with the package's name.
 

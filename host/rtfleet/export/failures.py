@@ -39,7 +39,14 @@ KNOWN = (
         "a dynamic dim reached an operator that needs a number",
         "give the dim a number",
     ),
+    Known(
+        r"TensorListReserve|SELECT_TF_OPS|Flex ops|neither a custom op nor a flex op",
+        "an operator of TensorFlow has no counterpart in TFLite",
+        "a recurrent layer: give every dim a number, or unroll it (unroll=True); else compute it outside the graph",
+    ),
 )
+EXTRAS = {"tensorflow": "tensorflow", "keras": "tensorflow"}
+"""Package -> the extra that installs it, where that is not `export`."""
 OPERATOR = re.compile(
     r"(?:No decompositions? registered for|Lowering not found:|No ONNX function found for|unsupported op\w*:?|"
     r"Op type not registered|is not supported:?)[^\w<]*(?:<OpOverload\(op=')?([\w.:]+)",
@@ -56,9 +63,9 @@ def refusal(error: BaseException, step: str) -> Refused:
     if isinstance(error, MemoryError):
         return Refused("export", f"{step}: out of memory", "allow more, or export a smaller model", step, spent=True)
     if isinstance(error, ModuleNotFoundError) and error.name:
-        extras = "export,coreml" if error.name == "coremltools" else "export"
+        extra = EXTRAS.get(error.name.partition(".")[0], "export")
         return Refused(
-            "export", f"{step}: the package {error.name} is not installed", f"pip install 'rtfleet[{extras}]'", step
+            "export", f"{step}: the package {error.name} is not installed", f"pip install 'rtfleet[{extra}]'", step
         )
     chain = _messages(error)
     for known in KNOWN:

@@ -26,13 +26,29 @@ from rtfleet.artifact import (
     Graph,
     PreparedModel,
     State,
+    Tensor,
     artifact_id,
     file_of,
+    variants_from,
 )
 from rtfleet.errors import ExportError, UsageError
 from rtfleet.export import building, external
 from rtfleet.export.inspection import Inspect
-from rtfleet.export.jobs import PACKAGES, TOOLCHAIN_OF_FORMAT, Build, Built, Convert, Made, Quantize, base_of
+from rtfleet.export.jobs import (
+    PACKAGES,
+    Build,
+    Built,
+    Convert,
+    Elsewhere,
+    Look,
+    Looked,
+    Made,
+    Quantize,
+    Reference,
+    Referred,
+    base_of,
+    toolchain_of,
+)
 from rtfleet.export.toolchain import Limits, Toolchain
 from rtfleet.source import Source
 from rtfleet.suite import ModelEntry
@@ -93,6 +109,13 @@ class Exports:
                 f"{entry.where or entry.source}: {found.text} is Python code, and --files-only refuses to run any",
                 "give a model file, or a model of the zoo",
             )
+        # "TensorFlow models are programs", says TensorFlow's own SECURITY.md: a SavedModel may read and write files,
+        # and Keras's safe mode refuses Lambda layers but is no sandbox.
+        if files_only and found.path is not None and source.is_tensorflow(found.path):
+            raise UsageError(
+                f"{entry.where or entry.source}: a TensorFlow model is a program, and --files-only refuses to run any",
+                "give the .tflite that it becomes",
+            )
         clips, positives = audio.find(entry), audio.find_positives(entry)
         note = self.cache / "models" / f"{_question(entry, found, clips, positives)}.json"
         known = caches.read_note(note, Known)
@@ -124,12 +147,16 @@ class Exports:
         with caches.making(self.cache / "prepared") as folder:
             if found.kind == "file":
                 assert found.path is not None
-                built = await describe_file(entry, found.path, (clips, positives), inspect, folder)
+                described = self._described if source.is_tensorflow(found.path) else describe_file
+                built = await described(entry, found.path, (clips, positives), inspect, folder)
             else:
                 # Their names may say what is in them, so that links stay links.
                 heard, with_phrase = (tuple(path.absolute() for path in these) for these in (clips, positives))
                 job = Build(found.text, entry.folder.resolve(), heard, with_phrase, folder)
-                reply = await self.toolchains["onnx"].run(job, f"building {found.text}")
+                reply = await self.toolchains[job.toolchain].run(job, f"building {found.text}")
+                if isinstance(reply, Elsewhere):
+                    job = replace(job, toolchain=reply.toolchain)
+                    reply = await self.toolchains[job.toolchain].run(job, f"building {found.text}")
                 assert isinstance(reply, Built)
                 built = reply
             said = [(one.clip, one.transcript) for one in built.prepared.utterances]
@@ -149,6 +176,23 @@ class Exports:
         )
         return known, located(stored)
 
+    async def _described(
+        self, entry: ModelEntry, path: Path, clips: tuple[list[Path], list[Path]], inspect: Inspect, folder: Path
+    ) -> Built:
+        """A SavedModel or `.keras` file: TensorFlow tells its tensors in the place of an agent, then what it gives."""
+        toolchain = self.toolchains["tensorflow"]
+
+        async def look(runtime: str, path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+            reply = await toolchain.run(Look(path.resolve()), f"reading {path.name}")
+            assert isinstance(reply, Looked)
+            return reply.inputs, reply.outputs
+
+        built = await describe_file(entry, path, clips, look, folder)
+        reply = await toolchain.run(Reference(path.resolve(), built.prepared, folder), f"running {path.name}")
+        assert isinstance(reply, Referred)
+        facts = replace(built.prepared, reference=reply.file)
+        return replace(built, prepared=facts, versions=versions(PACKAGES["tensorflow"]))
+
     async def export(self, prepared: PreparedModel, variant: str, inspect: Inspect) -> Artifact:
         """The variant on disk, with feeds and reference.
 
@@ -158,10 +202,12 @@ class Exports:
         """
         if variant in SHIPPED_VARIANTS:
             graphs, exporters, checked = await self._shipped(prepared, variant, inspect), {}, ""
+            reference = prepared.reference
         elif variant in EXPORTED_VARIANTS:
             made = await self._made(prepared, variant)
-            exporters = versions(PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]])
+            exporters = versions(PACKAGES[toolchain_of(variant, prepared.origin)])
             graphs, checked = (made.graph,), made.checked
+            reference = await self._reference(prepared)
         else:
             raise UsageError(f"unknown variant '{variant}'", f"there are {', '.join(EXPORTED_VARIANTS)}")
         graphs = tuple(with_states(graph, prepared) for graph in graphs)
@@ -175,7 +221,7 @@ class Exports:
             hop_samples=prepared.hop_samples,
             graphs=graphs,
             feeds=self._feeds(prepared, graphs),
-            reference=prepared.reference,
+            reference=reference,
             exporters=exporters,
             loop=prepared.loop,
             threshold=prepared.threshold,
@@ -204,27 +250,16 @@ class Exports:
 
     async def _made(self, prepared: PreparedModel, variant: str) -> Made:
         """An exported variant, from the cache where it is there."""
-        if prepared.graph_files:
-            raise ExportError(
-                f"{variant} can't be made of {prepared.name}: it is several ready files with a loop between them",
-                f"measure it as it is ({', '.join(prepared.shipped)})",
-                step="source",
-            )
-        if prepared.source_file is not None:
-            raise ExportError(
-                f"{variant} can't be made from {prepared.source_file.name}, only from a PyTorch module",
-                f"measure it as it is ({', '.join(prepared.shipped)}), or give the module that it was exported from",
-                step="source",
-            )
-        format = variant.partition("-")[0]
+        if variant not in variants_from(prepared.origin):
+            raise _cannot_become(variant, prepared)
         folder = self._folder_of(prepared, variant)
         entry = caches.load(folder, Made)
         if entry is None:
-            from_variant = base_of(variant)
-            base = await self._made(prepared, from_variant) if from_variant else None
+            base = await self._base(prepared, variant)
             with caches.making(folder.parent) as making:
                 job = self._job(prepared, variant, base, making)
-                reply = await self.toolchains[TOOLCHAIN_OF_FORMAT[format]].run(job, f"exporting {variant}")
+                toolchain = self.toolchains[toolchain_of(variant, prepared.origin)]
+                reply = await toolchain.run(job, f"exporting {variant}")
                 assert isinstance(reply, Made)
                 made = replace(reply, graph=replace(reply.graph, files=_without_locations(reply.graph.files)))
                 entry = caches.keep(making, folder, made)
@@ -232,13 +267,39 @@ class Exports:
         files = tuple(entry.files[file.path] for file in graph.files)
         return replace(entry.facts, graph=replace(graph, files=files))
 
+    async def _base(self, prepared: PreparedModel, variant: str) -> tuple[Path, tuple[str, ...]] | None:
+        """The file that a variant is made of, and what its quantizers must keep; None: the module itself."""
+        if prepared.source_file is not None:
+            return prepared.source_file, prepared.keep_float
+        from_variant = base_of(variant) if prepared.origin == "torch" else None
+        if from_variant is None:
+            return None
+        made = await self._made(prepared, from_variant)
+        location = made.graph.files[0].location
+        assert location is not None
+        return location, made.kept
+
+    async def _reference(self, prepared: PreparedModel) -> File | None:
+        """The original's outputs. A ready file runs for them when the first other file is made of it."""
+        if prepared.reference is not None or prepared.source_file is None:
+            return prepared.reference
+        parts = (prepared.key, prepared.frames.sha256, versions(("onnxruntime",)), _machinery())
+        folder = self.cache / "references" / caches.key_of("reference", *parts)
+        entry = caches.load(folder, bool)
+        if entry is None:
+            with caches.making(folder.parent) as making:
+                job = Reference(prepared.source_file, prepared, making)
+                await self.toolchains["onnx"].run(job, f"running {prepared.source_file.name}")
+                entry = caches.keep(making, folder, True)
+        return entry.files[building.REFERENCE]
+
     def is_cached(self, prepared: PreparedModel, variant: str) -> bool:
         """Whether `export` would make nothing anew (unless what lies there is damaged)."""
         return variant in prepared.shipped or self._folder_of(prepared, variant).is_dir()
 
     def _folder_of(self, prepared: PreparedModel, variant: str) -> Path:
         """Where an exported variant lies in the cache: named by all that it follows from."""
-        packages = PACKAGES[TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]]
+        packages = PACKAGES[toolchain_of(variant, prepared.origin)]
         calibrated = prepared.frames.sha256 if variant.endswith(("int8-static", "tensorrt-int8")) else ""
         return (
             self.cache
@@ -246,11 +307,11 @@ class Exports:
             / caches.key_of(variant, versions(packages), prepared.key, calibrated, _machinery())
         )
 
-    def _job(self, prepared: PreparedModel, variant: str, base: Made | None, out: Path) -> Convert | Quantize:
+    def _job(
+        self, prepared: PreparedModel, variant: str, base: tuple[Path, tuple[str, ...]] | None, out: Path
+    ) -> Convert | Quantize:
         if base is not None:
-            location = base.graph.files[0].location
-            assert location is not None
-            return Quantize(location, base.kept, prepared, variant, out)
+            return Quantize(*base, prepared, variant, out)
         entry, known = self._known[prepared.key]
         folder = entry.folder.resolve()
         return Convert(entry.source, folder, prepared, known.weights_sha256, known.origins, variant, out)
@@ -286,16 +347,39 @@ async def describe_file(
         UsageError: a damaged file, external data elsewhere, or something that can't be guessed.
     """
     files = external.files_of(path)
-    format = source.format_of(path)
-    assert format is not None
-    inputs, outputs = await inspect(RUNTIME_OF_FORMAT[format], path)
+    inputs, outputs = await inspect(RUNTIME_OF_FORMAT.get(source.format_of(path) or "", "tensorflow"), path)
     model, guesses = source.from_file(entry, path, inputs, outputs)
     frames = audio.frames_of(model, *clips)
     feeds.save(frames.arrays, folder / building.FRAMES)
     key = caches.key_of([file.sha256 for file in files], building.described(model))
-    prepared = building.prepared_of(model, key, folder, frames, ready=path.resolve(), guesses=tuple(guesses))
+    prepared = building.prepared_of(
+        model,
+        key,
+        folder,
+        frames,
+        origin=source.origin_of_path(path),
+        ready=path.resolve(),
+        guesses=tuple(guesses),
+    )
     origins = {str(file.location.resolve()): file.sha256 for file in files if file.location}
     return Built(prepared, "", origins, {})
+
+
+def _cannot_become(variant: str, prepared: PreparedModel) -> ExportError:
+    """Why a variant can't be made of such a model, and what to do."""
+    if prepared.origin == "tensorflow":
+        text, hint = "a TensorFlow model becomes TFLite alone", ", ".join(variants_from("tensorflow"))
+        return ExportError(text, hint, step="source")
+    shipped = ", ".join(prepared.shipped)
+    name = prepared.source_file.name if prepared.source_file else prepared.name
+    text = f"{variant} can't be made from {name}, only from a PyTorch module"
+    hint = f"measure it as it is ({shipped}), or give the module that it was exported from"
+    if prepared.graph_files:
+        text = f"{variant} can't be made of {name}: it is several ready files with a loop between them"
+        hint = f"measure it as it is ({shipped})"
+    elif variant == "onnx-fp32" and prepared.origin == "onnx":
+        text, hint = f"{name} is the ONNX file that the others are made of", f"measure it as {shipped}"
+    return ExportError(text, hint, step="source")
 
 
 def with_states(graph: Graph, prepared: PreparedModel) -> Graph:

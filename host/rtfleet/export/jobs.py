@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from rtfleet.artifact import Graph, PreparedModel
+from rtfleet.artifact import File, Graph, Origin, PreparedModel, Tensor
 from rtfleet.cache import RECORDS
 from rtfleet.errors import ExportError, RtfleetError, UsageError
 
@@ -23,9 +23,14 @@ PACKAGES: dict[Toolchain, tuple[str, ...]] = {
     "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "litert": ("torch", "litert-torch", "litert-converter", "litert-quantizer", "ai-edge-litert"),
     "coreml": ("torch", "coremltools", "scikit-learn"),
-    "tensorflow": ("tensorflow",),
+    "tensorflow": ("tensorflow", "keras"),
 }
 """What makes an artifact: its cache key holds their versions."""
+
+
+def toolchain_of(variant: str, origin: Origin) -> Toolchain:
+    """Who makes a variant of a model of this origin."""
+    return "tensorflow" if origin == "tensorflow" else TOOLCHAIN_OF_FORMAT[variant.partition("-")[0]]
 
 
 def base_of(variant: str) -> str | None:
@@ -40,18 +45,22 @@ def base_of(variant: str) -> str | None:
 
 @dataclass(frozen=True)
 class Build:
-    """Build a model that is Python, its frames and its reference outputs, into the folder `out`."""
+    """Build a model that is Python, its frames and its reference outputs, into the folder `out`.
+
+    `toolchain` is the one that is asked: a model that turns out to be TensorFlow's is built by its own.
+    """
 
     source: str
     folder: Path
     clips: tuple[Path, ...]
     positives: tuple[Path, ...]
     out: Path
+    toolchain: Toolchain = "onnx"
 
 
 @dataclass(frozen=True)
 class Convert:
-    """Export a model that is Python to fp32. `weights_sha256` and `origins` are what preparing it saw."""
+    """Export a model that is Python. `weights_sha256` and `origins` are what preparing it saw."""
 
     source: str
     folder: Path
@@ -64,7 +73,10 @@ class Convert:
 
 @dataclass(frozen=True)
 class Quantize:
-    """Make a variant from an fp32 file. `kept`: what the conversion found of `keep_float`, in the file's own names."""
+    """Make a variant from a file: an fp32 one, or what the user gave (an `.onnx`, a SavedModel).
+
+    `kept`: what the conversion found of `keep_float`, in the file's own names.
+    """
 
     base: Path
     kept: tuple[str, ...]
@@ -73,7 +85,23 @@ class Quantize:
     out: Path
 
 
-Job: TypeAlias = Build | Convert | Quantize
+@dataclass(frozen=True)
+class Look:
+    """Tell the inputs and outputs of a SavedModel or `.keras` file."""
+
+    path: Path
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Run a file over a model's frames, into the folder `out`: what is made of the file is held against that."""
+
+    path: Path
+    prepared: PreparedModel
+    out: Path
+
+
+Job: TypeAlias = Build | Convert | Quantize | Look | Reference
 
 
 @dataclass(frozen=True)
@@ -103,6 +131,28 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Elsewhere:
+    """A model that another toolchain must build."""
+
+    toolchain: Toolchain
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Inputs and outputs, states among them."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Referred:
+    """The reference outputs, in the job's `out`."""
+
+    file: File
+
+
+@dataclass(frozen=True)
 class Refused:
     """A job that failed. `spent`: the subprocess can't be trusted with another."""
 
@@ -119,10 +169,11 @@ class Refused:
         return (UsageError if self.kind == "usage" else RtfleetError)(self.text, self.hint)
 
 
-Reply: TypeAlias = Built | Made | Refused
+Reply: TypeAlias = Built | Made | Elsewhere | Looked | Referred | Refused
 
 _KINDS: dict[str, type[Job] | type[Reply]] = {
-    kind.__name__: kind for kind in (Build, Convert, Quantize, Built, Made, Refused)
+    kind.__name__: kind
+    for kind in (Build, Convert, Quantize, Look, Reference, Built, Made, Elsewhere, Looked, Referred, Refused)
 }
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from rtfleet.errors import ExportError
 from rtfleet.export.onnx import graphs_of, normalise, write
 from rtfleet.model import Array
 
@@ -34,14 +35,28 @@ SMALLEST_WEIGHT = 512
 """Elements; below, scales and nodes cost more bytes than they save."""
 
 
+def refuse_quantized(path: Path) -> None:
+    """Raises ExportError for a file that is quantized already: nothing can be made of it but worse copies."""
+    import onnx
+
+    kinds = {
+        node.op_type for graph in graphs_of(onnx.load(path, load_external_data=False).graph) for node in graph.node
+    }
+    if integers := sorted(kind for kind in kinds if "uantize" in kind or "Integer" in kind or "QLinear" in kind):
+        raise ExportError(
+            f"{path.name} is quantized already ({', '.join(integers)})",
+            "give the fp32 file that it was made of",
+            step="source",
+        )
+
+
 def to_fp16(base: Path, out: Path) -> None:
     """float16 weights and arithmetic; inputs, outputs and states stay float32."""
     import onnx
-    from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     proto = convert_float_to_float16(onnx.load(base), keep_io_types=True)
-    ONNXModel(proto).topological_sort()  # its casts of inputs come last
+    _sort(proto.graph)  # its casts of inputs come last
     normalise(proto)
     write(proto, out)
 
@@ -146,10 +161,39 @@ def _finish(quantized: Path, out: Path) -> None:
     import onnx
 
     proto = onnx.load(quantized)
+    _sort(proto.graph)
     for graph in graphs_of(proto.graph):
         _weights_to_int8(graph)
     normalise(proto)
     write(proto, out)
+
+
+def _sort(graph: Any) -> None:
+    """Each node after all that it and its inner graphs read: ONNX Runtime's own sort forgets what an If reads."""
+    waiting = list(graph.node)
+    missing = {name for node in waiting for name in node.output}
+    ordered: list[Any] = []
+    while waiting:
+        left = []
+        for node in waiting:
+            if missing.isdisjoint(_reads(node)):
+                ordered.append(node)
+                missing.difference_update(node.output)
+            else:
+                left.append(node)
+        if len(left) == len(waiting):
+            break  # a circle, which the checker names
+        waiting = left
+    del graph.node[:]
+    graph.node.extend([*ordered, *waiting])
+
+
+def _reads(node: Any) -> set[str]:
+    inner = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return {
+        *node.input,
+        *(name for graph in inner for one in graphs_of(graph) for each in one.node for name in each.input),
+    }
 
 
 def _weights_to_int8(graph: Any) -> None:

@@ -67,7 +67,7 @@ class Toolchain:
                     await self.close()
         if isinstance(reply, Refused):
             raise reply.error()
-        assert not isinstance(reply, (jobs.Build, jobs.Convert, jobs.Quantize))
+        assert not isinstance(reply, Job)
         return reply
 
     async def close(self) -> None:
@@ -125,6 +125,7 @@ ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",
     "OMP_NUM_THREADS": "2",
     "TF_CPP_MIN_LOG_LEVEL": "2",
+    "KERAS_BACKEND": "tensorflow",
     "CUDA_VISIBLE_DEVICES": "",
     "PYTHONUNBUFFERED": "1",
     "TQDM_DISABLE": "1",

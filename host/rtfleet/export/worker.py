@@ -14,10 +14,10 @@ import traceback
 import warnings
 
 from rtfleet.errors import ExportError
-from rtfleet.export import building, making
+from rtfleet.export import building, making, tensorflow
 from rtfleet.export.building import Models
 from rtfleet.export.failures import refusal
-from rtfleet.export.jobs import Build, Convert, Job, Quantize, Reply, from_line, to_line
+from rtfleet.export.jobs import Build, Convert, Job, Look, Looked, Quantize, Reference, Reply, from_line, to_line
 
 
 def main() -> None:
@@ -29,7 +29,7 @@ def main() -> None:
         models = Models()
         for line in iter(_lines().get, None):
             job = from_line(line)
-            assert isinstance(job, (Build, Convert, Quantize))
+            assert isinstance(job, Job)
             print(f"--- {type(job).__name__} {getattr(job, 'variant', '')} {getattr(job, 'source', '')}", flush=True)
             replies.write(to_line(answer(models, job)))
             replies.flush()
@@ -43,6 +43,11 @@ def answer(models: Models, job: Job) -> Reply:
             return building.build(models, job)
         if isinstance(job, Quantize):
             return making.quantize(job)
+        if isinstance(job, Look):
+            served = tensorflow.opened(job.path)
+            return Looked(served.inputs, served.outputs)
+        if isinstance(job, Reference):
+            return making.reference(job)
         model, _ = models.get(job.source, job.folder)
         building.refuse_changed(job.source, job.origins)
         if building.weights_of(model) != job.weights_sha256:
@@ -55,7 +60,13 @@ def answer(models: Models, job: Job) -> Reply:
         return refusal(error, step)
 
 
-_STEPS = {Build: "building the model", Convert: "exporting {variant}", Quantize: "quantizing to {variant}"}
+_STEPS = {
+    Build: "building the model",
+    Convert: "exporting {variant}",
+    Quantize: "quantizing to {variant}",
+    Look: "reading the model",
+    Reference: "running the original",
+}
 
 
 def _limit_memory(limit: int) -> None:

@@ -69,6 +69,15 @@ _MODELS = (
     ),
     _fetched("silero-vad", "silero_vad", "silero_vad", "vad", "Silero VAD 6, ONNX, state and context outside", "MIT"),
     _fetched(
+        "silero-vad-torch",
+        "silero_vad_torch",
+        "silero_vad_torch",
+        "vad",
+        "the same network and weights in PyTorch: takes every exporter",
+        "MIT",
+        "",
+    ),
+    _fetched(
         "micro-wake-word",
         "micro_wake_word",
         "alexa",

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtfleet import savings
 from rtfleet.judged import GRAVEST_FIRST, Advice, JudgedCase, JudgedRun, Verdict
 from rtfleet.operators import Operators, OperatorTime
 from rtfleet.order import BASELINE
 from rtfleet.records import DeviceFacts, RuntimeFacts
 from rtfleet.report import comparison
 from rtfleet.report.rows import labels
-from rtfleet.report.words import plural, scale_of, significant, sparkline, visible
+from rtfleet.report.words import plural, scale_of, significant, sparkline, times, visible
 
 ADVICE: dict[Advice, str] = {"MET": "recommended", "OPEN": "undecided", "UNMET": "none fits", "NONE": "no result"}
 
@@ -179,6 +180,7 @@ def conditions(judged: JudgedRun, folder: Path | None) -> tuple[tuple[str, str],
         found.append(("compared", f"{trusted}; launches {comparison.launches(judged.comparisons)}"))
     if placed := _placements(judged):
         found.append(("placed", placed))
+    found += [("PyTorch", text) for text in _gains(judged)]
     limits = dict.fromkeys(
         f"{check.metric} {check.limit:g} ({check.where})" for case in judged.cases for check in case.checks
     )
@@ -187,6 +189,21 @@ def conditions(judged: JudgedRun, folder: Path | None) -> tuple[tuple[str, str],
     if folder:
         found.append(("kept in", str(folder)))
     return tuple((visible(name), visible(text)) for name, text in found)
+
+
+def _gains(judged: JudgedRun) -> Iterable[str]:
+    """What each model gains over plain PyTorch, the fastest variant first."""
+    gained = savings.gains(judged)
+    named = labels(judged)
+    models = dict.fromkeys(case.result.case.model for case in judged.cases)
+    for model in models:
+        of_model = [one.result.case.id for one in judged.cases if one.result.case.model == model]
+        fastest = sorted((case for case in of_model if case in gained), key=lambda case: -gained[case])
+        if fastest:
+            told = ", ".join(
+                f"{named[case].removeprefix(f'{visible(model)}/')} {times(gained[case])}" for case in fastest
+            )
+            yield f"{model}: {told} as fast as {savings.PYTORCH}, by latency p50"
 
 
 def _launches(judged: JudgedRun) -> str:

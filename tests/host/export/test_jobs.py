@@ -8,7 +8,23 @@ import pytest
 
 from rtfleet.artifact import File, Graph, InputFacts, PreparedModel, State, StateFacts, Tensor
 from rtfleet.errors import ExportError, RtfleetError, UsageError
-from rtfleet.export.jobs import Build, Built, Convert, Job, Made, Quantize, Refused, Reply, from_line, to_line
+from rtfleet.export.jobs import (
+    Build,
+    Built,
+    Convert,
+    Elsewhere,
+    Job,
+    Look,
+    Looked,
+    Made,
+    Quantize,
+    Reference,
+    Referred,
+    Refused,
+    Reply,
+    from_line,
+    to_line,
+)
 
 FILE = File("frames.npz", "ab" * 32, 12, Path("/cache/frames.npz"))
 PREPARED = PreparedModel(
@@ -51,7 +67,12 @@ GRAPH = Graph(
         ),
         Quantize(Path("/base.onnx"), ("front",), PREPARED, "onnx-int8-static", Path("/out")),
         Built(PREPARED, "ef" * 32, {"/here/luna.py": "01" * 32}, {"torch": "2.13.0"}),
+        Look(Path("/here/saved")),
+        Reference(Path("/here/luna.onnx"), PREPARED, Path("/out")),
         Made(GRAPH, ("front",)),
+        Elsewhere("tensorflow"),
+        Looked(GRAPH.inputs, GRAPH.outputs),
+        Referred(FILE),
         Refused("export", "exporting: a\nb", "hint", "step", spent=True),
     ],
     ids=lambda message: type(message).__name__,

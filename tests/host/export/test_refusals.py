@@ -13,6 +13,7 @@ from exporting import Bench, bench, entry_of, no_agent, users_folder
 
 from rtfleet.errors import ExportError, UsageError
 from rtfleet.export.toolchain import Limits
+from rtfleet.suite import ModelEntry
 
 DYING = """
 import os, time
@@ -137,6 +138,21 @@ def test_an_error_of_the_users_code_is_bad_usage_with_its_line(here: Bench) -> N
 
     with pytest.raises(UsageError, match=r"broken\.py:model: KeyError: 'weights' \(broken\.py:2\)"):
         here.prepare("broken.py:model")
+
+
+@pytest.mark.parametrize("file", ["luna.keras", "saved"])
+def test_only_files_means_that_no_tensorflow_model_is_loaded_either(tmp_path: Path, file: str) -> None:
+    """A SavedModel's graph may read and write files, and a `.keras` file may hold Python."""
+    folder = users_folder(tmp_path / "user")
+    (folder / "luna.keras").write_bytes(b"")
+    (folder / "saved").mkdir()
+    (folder / "saved" / "saved_model.pb").write_bytes(b"")
+    with bench(folder, tmp_path / "cache", tmp_path / "logs") as here:
+        entry = ModelEntry("m", file, folder, clips=("clips",), task="vad", where=file)
+        with pytest.raises(UsageError, match="a TensorFlow model is a program, and --files-only refuses to run any"):
+            here.runner.run(here.exports.prepare(entry, no_agent, files_only=True))
+
+        assert not here.started_something
 
 
 def test_only_files_means_that_no_python_of_the_users_runs(tmp_path: Path) -> None:
