@@ -11,12 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtfleet import plan
+from rtfleet.artifact import RUNTIME_OF_FORMAT
 from rtfleet.fleet import Device
 from rtfleet.survey import Answer, survey
 
 FREE_BYTES_NEEDED = 2_000_000_000
 GB = 1_000_000_000
 
+FORMAT_OF_RUNTIME = {runtime: format for format, runtime in RUNTIME_OF_FORMAT.items()}
 # What each package is for, and the extra that brings it.
 PACKAGES = {
     "torch": ("building and exporting PyTorch models", "export"),
@@ -84,7 +87,9 @@ def _device(answer: Answer) -> list[Finding]:
     findings = [Finding(name, "ok", what)]
     for runtime in facts.runtimes:
         subject = f"{name}: {runtime.name}"
-        if runtime.error:
+        if never := plan.cannot_run(FORMAT_OF_RUNTIME.get(runtime.name, ""), facts):
+            findings.append(Finding(subject, "ok", f"not for this device: {never}"))
+        elif runtime.error:
             findings.append(Finding(subject, "warn", runtime.error))
         else:
             findings.append(Finding(subject, "ok", f"{runtime.version} on {', '.join(runtime.accelerators)}"))
