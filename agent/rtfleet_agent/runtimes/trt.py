@@ -46,16 +46,12 @@ _ONLY_GPU = "TensorRT computes on NVIDIA GPUs alone; tensorrt-* variants are mea
 def describe(plugs: bool = True) -> RuntimeFacts:
     """Usable where there is a GPU. Its version names the flavour, so that the two are never taken for one."""
     path = library()
-    error = ""
-    try:
-        cuda.gpu()
-    except cuda.NoGpu as missing:
-        error = str(missing)
+    error = _no_gpu() if plugs else ""
     return RuntimeFacts(
         name="tensorrt",
         version=VERSION,
         library_sha256=file_sha256(path) if path else "",
-        accelerators=() if error else ("gpu",),
+        accelerators=("gpu",) if plugs and not error else (),
         unavailable={"cpu": _ONLY_GPU, "npu": "engines for a Jetson's DLA are not built"}
         | ({"gpu": error} if error else {}),
         error=error,
@@ -90,6 +86,15 @@ def one_op(folder: Path, inputs: int, outputs: int) -> Graph:
     path = folder / "one_op.onnx"
     path.write_bytes(identity_model(inputs, outputs))
     return Graph("one_op", path)
+
+
+def _no_gpu() -> str:
+    """Why there is none; "" where there is."""
+    try:
+        cuda.gpu()
+    except cuda.NoGpu as error:
+        return str(error)
+    return ""
 
 
 def _gpu(options: Options) -> cuda.Gpu:
@@ -264,11 +269,16 @@ class LayerTimes(trt.IProfiler):  # type: ignore[misc]  # TensorRT is not typed 
 
 
 def operator_times(times_ms: Mapping[str, Sequence[float]]) -> tuple[OperatorTime, ...]:
-    """Per layer; its type is that of the operators in its name: "entry/Conv_13 + relu/Relu_14" is a Conv+Relu."""
+    """Per layer."""
     return tuple(
-        OperatorTime(name, "+".join(re.findall(r"/([A-Za-z]+)_\d+", name)), len(times), round(sum(times) * 1e6))
+        OperatorTime(name, _operators_in(name), len(times), round(sum(times) * 1e6), VERSION, accelerated=True)
         for name, times in times_ms.items()
     )
+
+
+def _operators_in(layer: str) -> str:
+    """Those that its name tells: "entry/Conv_13 + relu/Relu_14" is a Conv+Relu."""
+    return "+".join(re.findall(r"/([A-Za-z]+)_\d+", layer))
 
 
 def _configuration(engine: Any) -> Any | None:

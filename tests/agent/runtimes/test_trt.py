@@ -58,6 +58,9 @@ def test_the_version_names_the_flavour_and_the_library_is_hashed() -> None:
     assert facts.version.startswith("TensorRT")
     assert len(facts.library_sha256) == 64
     assert "NVIDIA GPUs alone" in facts.unavailable["cpu"]
+    identified = trt.describe(plugs=False)
+    assert (identified.version, identified.library_sha256) == (facts.version, facts.library_sha256)
+    assert (identified.accelerators, identified.error) == ((), "")
 
 
 @without_gpu
@@ -80,8 +83,8 @@ def test_it_never_falls_back_to_what_is_no_gpu(recurrent: Graph, tmp_path: Path,
 def test_layers_become_operators_with_the_time_of_all_calls() -> None:
     times_ms = {"entry/Conv_13 + relu/Relu_14": [0.25, 0.5], "__myl_Fc_0": [1.0]}
     assert trt.operator_times(times_ms) == (
-        OperatorTime("entry/Conv_13 + relu/Relu_14", "Conv+Relu", 2, 750_000),
-        OperatorTime("__myl_Fc_0", "", 1, 1_000_000),
+        OperatorTime("entry/Conv_13 + relu/Relu_14", "Conv+Relu", 2, 750_000, trt_library.VERSION, accelerated=True),
+        OperatorTime("__myl_Fc_0", "", 1, 1_000_000, trt_library.VERSION, accelerated=True),
     )
 
 
