@@ -21,9 +21,10 @@ from rtfleet.client import AgentClient
 from rtfleet.errors import DeviceError, RtfleetError, UsageError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
+from rtfleet.fidelity import ParityResult
 from rtfleet.fleet import Device
 from rtfleet.judged import GRAVEST_FIRST, Check, Verdict
-from rtfleet.records import Case, CaseError, ParityResult, RunSettings
+from rtfleet.records import Case, CaseError, RunSettings
 from rtfleet.suite import ModelEntry
 
 MANIFEST = "artifact.json"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfleet.artifact import Artifact
-from rtfleet.records import AgainstLabels, Detections
+from rtfleet.fidelity import AgainstLabels, Detections
 
 REFRACTORY_S = 1.0
 # Two models that heard the same thing say so within this, or within a hop where that is longer.

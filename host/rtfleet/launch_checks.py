@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from rtfleet import sustained
 from rtfleet.artifact import Artifact
 from rtfleet.disturbances import excuse, flattering, slowing
+from rtfleet.fidelity import Recognition
 from rtfleet.judged import Check, Verdict
 from rtfleet.metrics import find
 from rtfleet.percentile_check import Measured, launch_confidence
 from rtfleet.profile import Budget
-from rtfleet.records import CaseResult, Launch, Recognition
+from rtfleet.records import CaseResult, Launch
 
 # Value of a launch in the metric's unit; None where it is not known.
 _OF_LAUNCH: Mapping[str, Callable[[Launch], float | None]] = {

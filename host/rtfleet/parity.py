@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rtfleet.artifact import Artifact
+from rtfleet.fidelity import ParityResult
 from rtfleet.judged import Check, Verdict
 from rtfleet.model import Array
 from rtfleet.profile import Budget
-from rtfleet.records import ParityResult
 
 Scales = Mapping[str, tuple[float, int]]
 

@@ -26,19 +26,10 @@ import numpy as np
 
 from rtfleet import run_json, toml_file
 from rtfleet.errors import RtfleetError, UsageError
+from rtfleet.fidelity import ParityResult, Recognition
 from rtfleet.judged import JudgedRun
 from rtfleet.operators import Operators
-from rtfleet.records import (
-    CaseError,
-    CaseResult,
-    DeviceFacts,
-    Json,
-    Launch,
-    ParityResult,
-    Recognition,
-    Run,
-    RunSettings,
-)
+from rtfleet.records import CaseError, CaseResult, DeviceFacts, Json, Launch, Run, RunSettings
 
 JOURNAL = "journal.jsonl"
 DOCUMENT = "run.json"

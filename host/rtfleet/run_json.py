@@ -15,6 +15,7 @@ import numpy as np
 
 from rtfleet.artifact import Artifact, File
 from rtfleet.errors import UsageError
+from rtfleet.fidelity import ParityResult, Recognition
 from rtfleet.judged import JudgedCase, JudgedRun
 from rtfleet.loop import Chain, Loop, Seq2Seq
 from rtfleet.operators import Operators
@@ -28,8 +29,6 @@ from rtfleet.records import (
     Launch,
     Nanoseconds,
     Options,
-    ParityResult,
-    Recognition,
     Run,
     RunSettings,
 )

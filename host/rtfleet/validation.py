@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from rtfleet import detections, feeds, launch_log, parity, plan, transcripts
 from rtfleet.artifact import Artifact
 from rtfleet.client import AgentClient
+from rtfleet.fidelity import ParityResult, Recognition
 from rtfleet.model import Array
-from rtfleet.records import Case, CaseError, ParityResult, Recognition, RunSettings
+from rtfleet.records import Case, CaseError, RunSettings
 
 
 @dataclass(frozen=True, eq=False)

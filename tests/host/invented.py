@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rtfleet.artifact import Artifact, File, Graph
+from rtfleet.fidelity import ParityResult
 from rtfleet.profile import Budget
 from rtfleet.records import (
     Block,
@@ -18,7 +19,6 @@ from rtfleet.records import (
     DeviceState,
     Launch,
     Options,
-    ParityResult,
     Reading,
     RunSettings,
     Scenario,

@@ -13,8 +13,9 @@ from rtfleet import statistics
 from rtfleet.artifact import Artifact, Utterance
 from rtfleet.budget import judge_case
 from rtfleet.clip_times import of_clip, times
+from rtfleet.fidelity import Recognition
 from rtfleet.judged import Check
-from rtfleet.records import Launch, Recognition, RunSettings
+from rtfleet.records import Launch, RunSettings
 
 CLIPS = (Utterance("short.wav", 2.0, "hey luna"), Utterance("long.wav", 8.0))
 WITHIN_200 = budget("end_of_speech_ms", 200, task="asr")

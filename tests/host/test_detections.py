@@ -9,7 +9,7 @@ import pytest
 from invented import artifact
 
 from rtfleet.detections import Rule, compare, detected_s, rule_of
-from rtfleet.records import AgainstLabels, Detections
+from rtfleet.fidelity import AgainstLabels, Detections
 
 RULE = Rule(threshold=0.5, hop_s=0.02)
 STREAM = 200  # frames: four seconds

@@ -12,8 +12,8 @@ from invented import REFERENCE, artifact, budget
 from invented import parity as result
 
 from rtfleet import parity
+from rtfleet.fidelity import ParityResult
 from rtfleet.parity import compare
-from rtfleet.records import ParityResult
 
 SCORE = np.linspace(0, 1, 100, dtype=np.float32)[:, None]
 

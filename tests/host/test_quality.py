@@ -19,9 +19,10 @@ from invented import (
 )
 
 from rtfleet import quality, statistics
+from rtfleet.fidelity import Detections
 from rtfleet.judged import Warning
 from rtfleet.operators import Operators
-from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Detections, Launch, Placement, Run, RuntimeFacts
+from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Launch, Placement, Run, RuntimeFacts
 
 QUIET = launch(1.0, burst_latency_ns=np.full(300, MS))
 BUSY = replace(state(), busy=(BusyProcess(7, "make", 1.8),))

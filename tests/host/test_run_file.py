@@ -32,19 +32,10 @@ from rtfleet import run_file
 from rtfleet.artifact import Utterance
 from rtfleet.budget import judge
 from rtfleet.errors import RtfleetError, UsageError
+from rtfleet.fidelity import AgainstLabels, Detections, Recognition
 from rtfleet.loop import Cache, Carried, Chain, Edge, Seq2Seq
 from rtfleet.operators import Operators
-from rtfleet.records import (
-    AgainstLabels,
-    BusyProcess,
-    CaseError,
-    CaseResult,
-    CoreFacts,
-    Detections,
-    Reading,
-    Recognition,
-    Run,
-)
+from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Reading, Run
 from rtfleet.run_file import Journal
 from rtfleet.run_json import FORMAT_VERSION
 

@@ -16,8 +16,9 @@ from rtfleet.errors import UsageError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
 from rtfleet.fetch import fetch
+from rtfleet.fidelity import ParityResult
 from rtfleet.fleet import Device
-from rtfleet.records import Case, CaseError, ParityResult, RunSettings
+from rtfleet.records import Case, CaseError, RunSettings
 from rtfleet.suite import ModelEntry
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 from rich.text import Text
 
+from rtfleet.fidelity import Detections, ParityResult
 from rtfleet.judged import JudgedCase, JudgedRun
-from rtfleet.records import Detections, ParityResult
 from rtfleet.report.rows import NONE, agreement, labels, snr
 from rtfleet.report.words import plural, significant, times, visible
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from rtfleet.fidelity import Recognition
 from rtfleet.judged import ClipTimes, JudgedCase, JudgedRun
-from rtfleet.records import Recognition
 from rtfleet.report.rows import labels
 from rtfleet.report.words import plural, significant, visible
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rtfleet.artifact import Artifact
+from rtfleet.fidelity import ParityResult
 from rtfleet.judged import JudgedCase, JudgedRun, Verdict
-from rtfleet.records import Case, ParityResult
+from rtfleet.records import Case
 from rtfleet.report.words import Scale, scale_of, significant, times, visible
 from rtfleet.savings import Saving, savings
 

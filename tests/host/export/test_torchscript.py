@@ -12,7 +12,7 @@ from exporting import Bench, bench, outputs_of, reference_of, users_folder
 from rtfleet import parity
 from rtfleet.artifact import Artifact, PreparedModel
 from rtfleet.errors import ExportError
-from rtfleet.records import ParityResult
+from rtfleet.fidelity import ParityResult
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")]
 

@@ -14,7 +14,7 @@ from exporting import Bench, bench, outputs_of, reference_of, users_folder
 
 from rtfleet import parity
 from rtfleet.artifact import EXPORTED_VARIANTS, Artifact, PreparedModel, file_of
-from rtfleet.records import ParityResult
+from rtfleet.fidelity import ParityResult
 
 pytestmark = pytest.mark.slow
 

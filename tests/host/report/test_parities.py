@@ -10,8 +10,9 @@ from builders import judged, judged_case, renamed, whole_case
 from invented import parity
 from rich.console import Console
 
+from rtfleet.fidelity import AgainstLabels, Detections
 from rtfleet.judged import JudgedCase, JudgedRun, Recommendation
-from rtfleet.records import AgainstLabels, Detections, Options
+from rtfleet.records import Options
 from rtfleet.report import console, markdown, parities
 
 HEARD = Detections(25, 24, 1, 558.0, AgainstLabels(20, 18, 19, 300.0, 2, 1))
