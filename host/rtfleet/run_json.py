@@ -190,7 +190,7 @@ def _case(judged: JudgedCase, stored: Callable[[str], Json]) -> dict[str, Json]:
         "options": plain(case.options),
         "runtime": _without(plain(runtime), "accelerators", "unavailable", "error") if runtime else None,
         "artifact": _artifact(artifact) if artifact else None,
-        "placement": plain(placement) if placement else None,
+        "placement": {**plain(placement), "accelerated_time_share": _time_share(result)} if placement else None,
         "parity": {
             "host": plain(result.parity_host) if result.parity_host else None,
             "device": plain(result.parity_device) if result.parity_device else None,
@@ -206,6 +206,11 @@ def _case(judged: JudgedCase, stored: Callable[[str], Json]) -> dict[str, Json]:
         "verdict": judged.verdict,
         "reason": judged.reason,
     }
+
+
+def _time_share(result: CaseResult) -> float | None:
+    """Of the time on the accelerator; only a profiled launch tells."""
+    return result.operators.accelerated_share if result.operators else None
 
 
 # Facts of an artifact that stand in its case.

@@ -266,6 +266,8 @@ def test_run_json_has_the_documented_fields() -> None:
     assert list(document["devices"]) == ["board"]
     assert case["runtime"] == {"name": "onnxruntime", "version": "1.32.0", "library_sha256": "d" * 64}
     assert case["artifact"]["size_bytes"] == 2_100_000
+    assert case["placement"]["accelerated_share"] == 1
+    assert case["placement"]["accelerated_time_share"] == pytest.approx(6 / 9)
     assert case["artifact"]["files"] == [{"path": "model.onnx", "sha256": "a" * 64, "size_bytes": 2_100_000}]
     assert set(case["summary"]["response"]) == {"p50_ns", "p90_ns", "p95_ns", "p99_ns", "max_ns"}
 

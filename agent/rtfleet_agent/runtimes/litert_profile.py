@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rtfleet_agent.runtimes.base import Array, OperatorTime, Options, RuntimeFailure
+from rtfleet_agent.runtimes.base import Array, OperatorTime, Options, RuntimeFailure, undisturbed_total
 
 UNSEEN = "less than 1 µs each, and between operators"
 WARMUP_FRAMES = 20
@@ -58,36 +58,33 @@ def operator_times(
     with ExitStack() as held:
         profiled = _Profiled(_Library(library), held, model, signature, feeds, options)
         profiled.run(WARMUP_FRAMES)
-        totals: dict[Key, list[int]] = {}
-        whole_us = 0
+        times: dict[Key, list[int]] = {}
+        unseen: list[int] = []
         for _ in range(BATCHES):
             events = profiled.events(BATCH_FRAMES)
-            whole_us += _count(events[events["subgraph"] == subgraph], totals)
-    return tuple(_rows(totals, whole_us))
+            _sort(events[events["subgraph"] == subgraph], times, unseen)
+    return tuple(_rows(times, unseen))
 
 
-def _count(events: Any, totals: dict[Key, list[int]]) -> int:
-    """Adds calls and microseconds of each operator to `totals`; the microseconds of all inferences."""
-    whole_us = 0
+def _sort(events: Any, times: dict[Key, list[int]], unseen: list[int]) -> None:
+    """Adds the nanoseconds of each operator's calls to `times`, and what is left of each inference to `unseen`."""
     for event in events:
-        kind, elapsed_us = int(event["type"]), int(event["elapsed_us"])
+        kind, elapsed_ns = int(event["type"]), int(event["elapsed_us"]) * 1000
         if kind in _OPERATORS:
             key = (_OPERATORS[kind], _text(event["tag"]), int(event["index"]))
-            entry = totals.setdefault(key, [0, 0])
-            entry[0] += 1
-            entry[1] += elapsed_us
+            times.setdefault(key, []).append(elapsed_ns)
+            unseen[-1] -= elapsed_ns
         elif kind == _DEFAULT and _text(event["tag"]) == _RUNS:
-            whole_us += elapsed_us
-    return whole_us
+            # Events stand in the order in which they began: an inference before its operators.
+            unseen.append(elapsed_ns)
 
 
-def _rows(totals: Mapping[Key, list[int]], whole_us: int) -> Iterator[OperatorTime]:
-    for (delegated, tag, index), (calls, time_us) in totals.items():
+def _rows(times: Mapping[Key, list[int]], unseen: list[int]) -> Iterator[OperatorTime]:
+    for (delegated, tag, index), calls in times.items():
         ran_on = "XNNPACK" if delegated else "built-in kernels"
-        yield OperatorTime(f"{tag} #{index}", tag, calls, time_us * 1000, ran_on, accelerated=delegated)
-    seen_us = sum(time_us for _, time_us in totals.values())
-    if whole_us > seen_us:
-        yield OperatorTime(UNSEEN, "", BATCHES * BATCH_FRAMES, (whole_us - seen_us) * 1000)
+        yield OperatorTime(f"{tag} #{index}", tag, len(calls), undisturbed_total(calls), ran_on, accelerated=delegated)
+    if (unseen_ns := undisturbed_total(unseen)) > 0:
+        yield OperatorTime(UNSEEN, "", len(unseen), unseen_ns)
 
 
 def _text(pointer: int) -> str:

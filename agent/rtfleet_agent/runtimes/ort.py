@@ -46,6 +46,7 @@ from rtfleet_agent.runtimes.base import (
     initial_value,
     paired,
     resolved_shape,
+    undisturbed_total,
 )
 from rtfleet_agent.runtimes.onnx_bytes import identity_model
 
@@ -327,6 +328,6 @@ def _operator_times(events: Sequence[Mapping[str, Any]], provider: str) -> tuple
             key = name, str(told.get("op_name", "")), str(told.get("provider", ""))
             times.setdefault(key, []).append(int(event["dur"]) * 1000)
     return tuple(
-        OperatorTime(name, kind, len(each), sum(each), ran_on, accelerated=ran_on == provider)
+        OperatorTime(name, kind, len(each), undisturbed_total(each), ran_on, accelerated=ran_on == provider)
         for (name, kind, ran_on), each in times.items()
     )

@@ -25,6 +25,7 @@ from rtfleet_agent.runtimes.base import (
     State,
     UnsupportedModel,
     requantize,
+    undisturbed_total,
 )
 from rtfleet_agent.runtimes.litert_profile import BATCH_FRAMES, BATCHES, UNSEEN, operator_times
 
@@ -334,6 +335,12 @@ def test_a_profile_of_a_part_that_xnnpack_leaves_names_both(tmp_path: Path) -> N
 def test_what_is_too_short_for_the_profiler_is_no_operator(tmp_path: Path) -> None:
     found = profiled(models.accumulator(tmp_path / "model.tflite"), Options(profile=True))
     assert found[UNSEEN].accelerated is None and found[UNSEEN].op_type == ""
+
+
+def test_one_call_that_was_interrupted_makes_no_operator_the_slowest() -> None:
+    assert undisturbed_total([1000] * 39 + [16_000_000]) == 40_000
+    assert undisturbed_total([0, 1000] * 20) == pytest.approx(20_000, rel=0.1)
+    assert (undisturbed_total([3000]), undisturbed_total([])) == (3000, 0)
 
 
 def test_a_profile_takes_the_shapes_that_were_bound(tmp_path: Path) -> None:
