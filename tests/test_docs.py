@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,7 @@ def test_the_doctor_finds_the_device_and_its_runtimes(place: Path) -> None:
 
 def described_file() -> list[str]:
     """The README's command for a ready file."""
-    (words,) = [words for words in commands("rtfleet") if any(word.endswith(".onnx") for word in words)]
+    (words,) = [words for words in commands("rtfleet") if words[1] == "run" and any(".onnx" in word for word in words)]
     return words
 
 
@@ -242,3 +243,17 @@ def test_the_readme_s_own_model_is_exported_checked_and_measured(place: Path) ->
     assert ran.returncode in (0, 3), ran.stdout + ran.stderr
     assert "hey_luna on board, burst" in ran.stdout and "ERROR" not in ran.stdout
     assert not re.search(r"onnx-fp32 .* FAIL", ran.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("tensorflow") is None, reason="the extra `tensorflow` is not installed")
+def test_the_keras_model_of_the_documents_becomes_every_variant_of_tflite(place: Path) -> None:
+    (text,) = blocks(ROOT / "docs" / "sources.md", "python")
+    (words,) = [words for words in commands("rtfleet") if "keras_luna.py:hey_luna" in words]
+    (place / "keras_luna.py").write_text(text)
+
+    made = rtfleet(place, *words[1:])
+
+    rows = [line.split() for line in made.stdout.splitlines() if line.startswith("tflite-")]
+    assert made.returncode == 0 and len(rows) == 4, made.stdout + made.stderr
+    assert {row[-1] for row in rows} == {"PASS"}

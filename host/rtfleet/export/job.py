@@ -84,6 +84,8 @@ class Exports:
         limits = limits or Limits()
         self.toolchains = {name: Toolchain(name, log_folder / f"export-{name}.log", limits) for name in PACKAGES}
         self._known: dict[str, tuple[ModelEntry, Known]] = {}
+        # A base that can't be made is not tried again for each variant that would be made of it.
+        self._failed: dict[Path, ExportError] = {}
 
     async def __aenter__(self) -> Exports:
         return self
@@ -254,12 +256,18 @@ class Exports:
             raise _cannot_become(variant, prepared)
         folder = self._folder_of(prepared, variant)
         entry = caches.load(folder, Made)
+        if entry is None and folder in self._failed:
+            raise self._failed[folder]
         if entry is None:
             base = await self._base(prepared, variant)
             with caches.making(folder.parent) as making:
                 job = self._job(prepared, variant, base, making)
                 toolchain = self.toolchains[toolchain_of(variant, prepared.origin)]
-                reply = await toolchain.run(job, f"exporting {variant}")
+                try:
+                    reply = await toolchain.run(job, f"exporting {variant}")
+                except ExportError as error:
+                    self._failed[folder] = error
+                    raise
                 assert isinstance(reply, Made)
                 made = replace(reply, graph=replace(reply.graph, files=_without_locations(reply.graph.files)))
                 entry = caches.keep(making, folder, made)

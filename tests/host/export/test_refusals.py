@@ -84,6 +84,19 @@ def test_a_route_that_does_not_work_names_its_step_and_a_way_round(
 
 
 @pytest.mark.slow
+def test_a_base_that_can_t_be_made_is_tried_once_for_all_that_would_be_made_of_it(here: Bench) -> None:
+    prepared = here.prepare("factors")
+    told = []
+    for variant in ("onnx-fp32", "onnx-fp16", "onnx-int8-static"):
+        with pytest.raises(ExportError) as raised:
+            here.export(prepared, variant)
+        told.append(raised.value.text)
+
+    assert len(set(told)) == 1 and "exporting onnx-fp32: the operator aten" in told[0]
+    assert (here.logs / "export-onnx.log").read_text().count("--- Convert onnx-fp32 tiny.py:factors") == 1
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("function", "said"), [("aborts", "was killed by SIGABRT"), ("leaves", "ended with code 7")])
 def test_a_subprocess_that_dies_costs_only_the_job_in_hand(here: Bench, function: str, said: str) -> None:
     with pytest.raises(ExportError, match=rf"building dying\.py:{function}: the onnx converter {said}") as raised:
