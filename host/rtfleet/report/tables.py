@@ -75,19 +75,27 @@ def delivered(found: Sequence[Delivered]) -> Iterator[RenderableType]:
         verdict = Text(one.verdict, STYLES[one.verdict])
         table.add_row(Text(one.variant), size, f"{one.seconds:.1f}", *parity, verdict)
     yield table
+    whose: dict[tuple[str, str], list[str]] = {}
     for one in found:
-        if one.error:
-            yield Text(visible(f"\n{one.variant}: {one.error.text}"))
-            if one.error.hint:
-                yield Text(visible(f"  hint: {one.error.hint}"), "italic")
-        if one.not_run and one.artifact:
-            yield Text(visible(f"{one.variant}: not run here: {one.not_run}"))
-            yield Text(visible(f"  checked instead: {one.artifact.checked}"))
-        for check in one.checks:
-            if check.verdict != "PASS":
-                yield Text(visible(f"\n{one.variant}: {check.metric}: {check.reason}"))
-        if one.note:
-            yield Text(visible(f"\n{one.variant}: {one.note}"))
+        for told in _explained(one):
+            whose.setdefault(told, []).append(one.variant)
+    for (text, hint), variants in whose.items():
+        yield Text(f"\n{visible(', '.join(variants))}: {visible(text)}")
+        if hint:
+            yield Text(f"  hint: {visible(hint)}", "italic")
     folders = [one.folder for one in found if one.folder]
     if folders:
         yield Text(f"\nkept in {folders[0].parent}")
+
+
+def _explained(one: Delivered) -> Iterator[tuple[str, str]]:
+    """What the table has no room for: text and hint."""
+    if one.error:
+        yield one.error.text, one.error.hint
+    if one.not_run and one.artifact:
+        yield f"not run here: {one.not_run}; checked instead: {one.artifact.checked}", ""
+    for check in one.checks:
+        if check.verdict != "PASS":
+            yield f"{check.metric}: {check.reason}", ""
+    if one.note:
+        yield one.note, ""
