@@ -8,41 +8,54 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
 
-from rtfleet import events, launching, plan, preparing, resume, station, statistics
-from rtfleet.errors import DeviceError, RtfleetError
+from rtfleet import events, launch_log, launching, plan, preparing, resume, station, statistics
+from rtfleet.client import LaunchOrder
+from rtfleet.errors import DeviceError, LeaseHeld, RtfleetError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
+from rtfleet.fleet import Device
 from rtfleet.launching import Campaign
 from rtfleet.order import Order
 from rtfleet.records import CaseError, CaseResult, Launch, Preflight
 from rtfleet.run_file import Journal
-from rtfleet.station import Joined, Station, Tell
+from rtfleet.station import Joined, Roster, Station, Tell
 
 # A failed launch may be repeated, but a case that needs more than this has failed.
 MAX_REPEATS = 2
+# How long the devices that answered wait for the others, before the run is planned and its first export begins.
+GRACE_S = 3.0
+LOOK_AGAIN_S = 2.0
 
 
 async def run_campaign(order: Order, exports: Exports, journal: Journal, tell: Tell) -> None:
     """Measure everything that `order` asks for. Facts are in the journal as soon as they are known.
+
+    A device that is late, hangs, goes away or is leased elsewhere delays none of the others.
 
     Raises:
         DeviceError: no device at all could be used.
         UsageError: a resumed run whose conditions are not those of its beginning.
         asyncio.CancelledError: after the running launches were cancelled and the leases released.
     """
-    async with contextlib.AsyncExitStack() as stack:
-        stations, lost = await station.connect_all(order, journal, tell, stack)
-        campaign = Campaign(order, exports, journal, tell, stations, lost)
-        settings, profiled = order.suite.settings, order.profile_ops
-        cases = plan.foreseen(order.models, settings, order.only_variants, campaign.fleet, profiled=profiled)
-        seconds = sum(case.seconds for case in cases) / (1 if stations[0].facts.is_host else len(stations))
-        names = tuple(one.device.name for one in stations)
-        tell(events.Planned(names, tuple(case.case_id for case in cases), settings.run.launches, seconds))
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(preparing.prepare_all(campaign))
-            for one in stations:
-                tasks.create_task(_measure(campaign, one))
+    campaign = Campaign(order, exports, journal, tell, Roster(order.devices))
+    handout = preparing.Handout(campaign)
+    async with asyncio.TaskGroup() as tasks:
+        for device in order.devices:
+            tasks.create_task(_device(campaign, handout, device))
+        await campaign.roster.settle(GRACE_S)
+        _tell_plan(campaign)
+        await preparing.prepare_all(campaign, handout)
+
+
+def _tell_plan(campaign: Campaign) -> None:
+    order, stations = campaign.order, campaign.stations
+    settings, profiled = order.suite.settings, order.profile_ops
+    cases = plan.foreseen(order.models, settings, order.only_variants, campaign.fleet, profiled=profiled)
+    seconds = sum(case.seconds for case in cases) / (1 if stations[0].facts.is_host else len(stations))
+    names = tuple(device.name for device in order.devices if device not in campaign.roster.lost)
+    campaign.tell(events.Planned(names, tuple(case.case_id for case in cases), settings.run.launches, seconds))
 
 
 async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: Tell) -> plan.Plan:
@@ -57,8 +70,8 @@ async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: 
     export_s = 0.0
     seconds_of: dict[str, float] = {}
     async with contextlib.AsyncExitStack() as stack:
-        stations, lost = await station.connect_all(order, journal, tell, stack)
-        fleet = Campaign(order, exports, journal, tell, stations, lost).fleet
+        stations = await _connect_all(order, journal, tell, stack)
+        fleet = dict.fromkeys(order.devices) | {one.device: one.facts for one in stations}
         inspect = inspector(stations[0].client)
         for entry in order.models:
             try:
@@ -89,18 +102,119 @@ async def plan_campaign(order: Order, exports: Exports, journal: Journal, tell: 
     return plan.Plan(tuple(cases), tuple(failures), export_s, export_s + measured_s)
 
 
+async def _connect_all(order: Order, journal: Journal, tell: Tell, stack: contextlib.AsyncExitStack) -> list[Station]:
+    """Those that can be used until `stack` closes. Raises DeviceError: none can."""
+
+    async def connect(device: Device) -> Station | DeviceError:
+        inbox: asyncio.Queue[Joined | None] = asyncio.Queue()
+        try:
+            here = station.connected(order, device, journal, inbox, station.lease_of(order, device))
+            return await stack.enter_async_context(here)
+        except DeviceError as error:
+            tell(events.DeviceLost(device.name, station.case_error(error)))
+            return error
+
+    found = await asyncio.gather(*map(connect, order.devices))
+    stations = [one for one in found if isinstance(one, Station)]
+    if not stations:
+        raise next(one for one in found if isinstance(one, DeviceError))
+    for one in stations:
+        tell(events.DeviceConnected(one.facts))
+    return stations
+
+
 # ---- one device ----------------------------------------------------------------------------------------------------
 
 
-async def _measure(campaign: Campaign, here: Station) -> None:
-    """All of one device: latency in interleaved rounds, then what was missing, then parity and profiles (they heat)."""
-    cases: list[Joined] = []
-    launches: dict[str, list[Launch]] = {}
-    # Rounds that a case has had, those of an earlier host with its good launches.
-    rounds: dict[str, int] = {}
-    arrivals = _arrivals(here)
-    # How fit the device was, launch by launch.
-    fitness: list[Preflight | None] = [None]
+@dataclass
+class _Done:
+    """What one device has done so far, also where it goes away and comes back.
+
+    Attributes:
+        rounds: Those that a case has had, those of an earlier host with its good launches.
+        fitness: How fit the device was, launch by launch.
+        open: The launch that runs, or ran when the device went away.
+        compared, profiled: Cases whose parity, and whose operators, are known.
+    """
+
+    lease_id: str
+    inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
+    cases: list[Joined] = field(default_factory=list)
+    launches: dict[str, list[Launch]] = field(default_factory=dict)
+    rounds: dict[str, int] = field(default_factory=dict)
+    fitness: list[Preflight | None] = field(default_factory=lambda: [None])
+    open: tuple[Joined, LaunchOrder] | None = None
+    compared: set[str] = field(default_factory=set)
+    profiled: set[str] = field(default_factory=set)
+
+
+async def _device(campaign: Campaign, handout: preparing.Handout, device: Device) -> None:
+    """One device from its first word to its last: waited for while somebody else has it, and when it goes away."""
+    order, run = campaign.order, campaign.order.suite.settings.run
+    clock = asyncio.get_running_loop().time
+    done = _Done(station.lease_of(order, device))
+    began_s, joined, away_since_s = clock(), False, 0.0
+    while True:
+        try:
+            async with station.connected(order, device, campaign.journal, done.inbox, done.lease_id) as here:
+                campaign.roster.join(here)
+                campaign.tell(events.DeviceConnected(here.facts))
+                if not joined:
+                    handout.join(here)
+                joined, away_since_s = True, 0.0
+                await _take_up(campaign, here, done)
+                await _measure(campaign, here, done)
+                return
+        except LeaseHeld as error:
+            problem: DeviceError = error
+            left_s = run.lease_wait_s - (clock() - began_s) if not joined else 0.0
+        except DeviceError as error:
+            problem = error
+            away_since_s = away_since_s or clock()
+            left_s = run.comeback_s - (clock() - away_since_s) if joined and error.retryable else 0.0
+        if left_s <= 0:
+            break
+        campaign.tell(events.Waiting(device.name, "", (problem.text,)))
+        await asyncio.sleep(min(left_s, LOOK_AGAIN_S))
+    lost = campaign.roster.lose(device, problem)
+    campaign.tell(events.DeviceLost(device.name, lost))
+    if joined:
+        await _give_up(campaign, done, lost)
+    else:
+        handout.lose(device)
+
+
+async def _take_up(campaign: Campaign, here: Station, done: _Done) -> None:
+    """The launch that ran when the device went away: its agent kept the events, and nothing is measured twice."""
+    if done.open is None:
+        return
+    joined, asked = done.open
+    done.open = None
+    told = await here.client.held_events(asked.launch_id)
+    if not told:
+        return
+    held = done.launches[joined.case.id]
+    launch = launch_log.launch_of(
+        told,
+        launch_id=asked.launch_id,
+        kind="LATENCY",
+        round_=len(held) + 1,
+        paced=asked.hop_ns > 0,
+        feeds_sha256=asked.feeds_sha256,
+    )
+    # It takes the place of what was written of it when the line broke.
+    campaign.journal.launch(joined.case.id, launch)
+    held.append(launch)
+    await here.client.acknowledge(asked.launch_id)
+
+
+async def _measure(campaign: Campaign, here: Station, done: _Done) -> None:
+    """All of one device: latency in interleaved rounds, then what was missing, then parity and profiles (they heat).
+
+    Raises:
+        DeviceError: it gives no answer. What is `done` by then is not done again.
+    """
+    cases, launches, rounds = done.cases, done.launches, done.rounds
 
     def wanted(joined: Joined) -> int:
         return campaign.wanted_launches(joined.case.id)
@@ -116,11 +230,17 @@ async def _measure(campaign: Campaign, here: Station) -> None:
     async def launch(joined: Joined) -> None:
         held = launches[joined.case.id]
         rounds[joined.case.id] += 1
-        held.append(await launching.latency(campaign, here, joined, held, fitness[-1]))
-        fitness.append(held[-1].preflight)
+        asked = plan.order_of(joined.case, joined.artifact, campaign.order.suite.settings.run, "LATENCY")
+        done.open = joined, asked
+        held.append(await launching.latency(campaign, here, joined, asked, held, done.fitness[-1]))
+        done.open = None
+        done.fitness.append(held[-1].preflight)
 
+    for joined in cases:  # of a device that came back, perhaps with an empty store
+        await launching.push(campaign, here, joined.artifact)
+    # The first round takes the cases as they get ready; the others begin when all are there.
+    arrivals = _arrivals(here.inbox)
     try:
-        # The first round takes the cases as they get ready; the others begin when all are there.
         async for joined in arrivals:
             resume.check_case(campaign.order.evidence, joined.case, joined.artifact)
             cases.append(joined)
@@ -131,43 +251,44 @@ async def _measure(campaign: Campaign, here: Station) -> None:
             campaign.tell(events.CaseJoined(joined.case))
             if campaign.order.baseline is None and good(joined) < wanted(joined):
                 await launch(joined)
-        for round_ in range(1, max(map(wanted, cases), default=0) + 1):
-            for joined in plan.round_order(cases, round_, paired=campaign.order.baseline is not None):
-                if rounds[joined.case.id] < round_ <= wanted(joined) and not hopeless(joined):
-                    await launch(joined)
-        for _ in range(MAX_REPEATS):
-            for joined in cases:
-                if good(joined) < wanted(joined) and not hopeless(joined):
-                    await launch(joined)
-        for joined in cases:
-            if good(joined) and campaign.owes_parity(joined):
-                await launching.parity(campaign, here, joined)
-        for joined in cases:
-            if good(joined) and campaign.owes_operators(joined):
-                await launching.operators(campaign, here, joined)
-    except DeviceError as error:
+    finally:
         await arrivals.aclose()
-        problem = station.case_error(error)
-        campaign.tell(events.DeviceLost(here.device.name, problem))
+    for round_ in range(1, max(map(wanted, cases), default=0) + 1):
+        for joined in plan.round_order(cases, round_, paired=campaign.order.baseline is not None):
+            if rounds[joined.case.id] < round_ <= wanted(joined) and not hopeless(joined):
+                await launch(joined)
+    for _ in range(MAX_REPEATS):
         for joined in cases:
-            if good(joined) < wanted(joined):
-                campaign.journal.case_error(joined.case.id, problem)
-                campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))
-        await _refuse_the_rest(campaign, here, problem)
+            if good(joined) < wanted(joined) and not hopeless(joined):
+                await launch(joined)
+    for joined in cases:
+        if good(joined) and joined.case.id not in done.compared and campaign.owes_parity(joined):
+            await launching.parity(campaign, here, joined)
+            done.compared.add(joined.case.id)
+    for joined in cases:
+        if good(joined) and joined.case.id not in done.profiled and campaign.owes_operators(joined):
+            await launching.operators(campaign, here, joined)
+            done.profiled.add(joined.case.id)
 
 
-async def _arrivals(here: Station) -> AsyncGenerator[Joined, None]:
+async def _give_up(campaign: Campaign, done: _Done, problem: CaseError) -> None:
+    """A device that is gone: what it measured stays, what it owes has its error."""
+    for joined in done.cases:
+        good = sum(not statistics.why_void(launch) for launch in done.launches[joined.case.id])
+        if good < campaign.wanted_launches(joined.case.id):
+            campaign.journal.case_error(joined.case.id, problem)
+            campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))
+    async for joined in _arrivals(done.inbox):
+        campaign.journal.case(CaseResult(joined.case, joined.artifact, joined.budgets, error=problem))
+        campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))
+
+
+async def _arrivals(inbox: asyncio.Queue[Joined | None]) -> AsyncGenerator[Joined, None]:
     """The cases as they get ready. One is done with when the next is asked for, or when this is given up."""
-    while (joined := await here.inbox.get()) is not None:
+    while (joined := await inbox.get()) is not None:
         try:
             yield joined
         finally:
-            here.inbox.task_done()
-    # The end stays readable: a device that is lost later looks for what else was meant for it.
-    here.inbox.put_nowait(None)
-
-
-async def _refuse_the_rest(campaign: Campaign, here: Station, problem: CaseError) -> None:
-    async for joined in _arrivals(here):
-        campaign.journal.case(CaseResult(joined.case, joined.artifact, joined.budgets, error=problem))
-        campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))
+            inbox.task_done()
+    # The end stays readable: a device that comes back, or is lost, looks for what else was meant for it.
+    inbox.put_nowait(None)

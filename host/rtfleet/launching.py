@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from rtfleet import budget, events, history, launch_log, plan, preflight, statistics, sustained, validation
 from rtfleet.artifact import Artifact
+from rtfleet.client import LaunchOrder
 from rtfleet.errors import DeviceError
 from rtfleet.export.job import Exports
-from rtfleet.fleet import Device
 from rtfleet.launch_log import LaunchEvent
 from rtfleet.order import BASELINE, Order
 from rtfleet.records import Case, CaseError, Launch, Preflight
 from rtfleet.run_file import Journal
-from rtfleet.station import Joined, Station, Tell
+from rtfleet.station import Joined, Roster, Station, Tell
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Campaign:
     """What everybody who works on a run has in common.
 
     Attributes:
-        lost: Devices that could not be used, and why.
+        roster: The devices as they come and go.
         quiet: Held by whoever works on this machine: one launch of one of its devices, or one step of an export.
     """
 
@@ -32,14 +32,22 @@ class Campaign:
     exports: Exports
     journal: Journal
     tell: Tell
-    stations: Sequence[Station]
-    lost: Mapping[Device, CaseError]
+    roster: Roster
     quiet: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        """The devices that have joined."""
+        return self.roster.stations
 
     @property
     def fleet(self) -> plan.Fleet:
         """All devices of the run, with what those that were reached said of themselves."""
-        return {station.device: station.facts for station in self.stations} | dict.fromkeys(self.lost)
+        return dict.fromkeys(self.roster.devices) | {station.device: station.facts for station in self.stations}
+
+    def undisturbed(self, here: Station) -> contextlib.AbstractAsyncContextManager[None]:
+        """While a device is measured: where it is this machine, nothing else of this run works meanwhile."""
+        return self.quiet if here.facts.is_host else contextlib.nullcontext()
 
     def wanted_launches(self, case_id: str) -> int:
         """Good launches that a case is to have in the end."""
@@ -101,11 +109,17 @@ async def _fit(campaign: Campaign, here: Station, case: Case, previous: Prefligh
 
 
 async def latency(
-    campaign: Campaign, here: Station, joined: Joined, held: Sequence[Launch], previous: Preflight | None
+    campaign: Campaign,
+    here: Station,
+    joined: Joined,
+    asked: LaunchOrder,
+    held: Sequence[Launch],
+    previous: Preflight | None,
 ) -> Launch:
     """One launch that measures. After each batch of blocks `budget.decide` says whether it has enough.
 
     Args:
+        asked: The launch; its id is how its events are found again.
         held: The case's launches so far.
         previous: The preflight of this device's last launch.
 
@@ -113,8 +127,7 @@ async def latency(
         DeviceError: the device gave no answer. What was measured until then is in the journal.
     """
     settings = campaign.order.suite.settings.run
-    case, artifact = joined.case, joined.artifact
-    asked = plan.order_of(case, artifact, settings, "LATENCY")
+    case = joined.case
     round_, wanted = len(held) + 1, campaign.wanted_launches(case.id)
     so_far: list[LaunchEvent] = []
     decision = stopped = ""
@@ -130,7 +143,7 @@ async def latency(
         )
         return replace(launch, stopped=stopped, preflight=fit)
 
-    async with campaign.quiet:
+    async with campaign.undisturbed(here):
         fit = await _fit(campaign, here, case, previous)
         campaign.journal.intent(case.id, asked.launch_id)
         campaign.tell(events.LaunchStarted(case.device, case.id, "LATENCY", round_, wanted, asked.min_frames))
@@ -187,8 +200,9 @@ async def parity(campaign: Campaign, here: Station, joined: Joined) -> None:
     case, artifact, settings = joined.case, joined.artifact, campaign.order.suite.settings.run
     host = next((other for other in campaign.stations if other.facts.is_host), here)
     campaign.tell(events.Progress(case.device, case.id, "parity", 0, 0, None, None))
-    async with campaign.quiet:
+    async with campaign.undisturbed(here):
         on_device = await validation.outputs_of(here.client, case, artifact, settings, optimize=True)
+    async with campaign.quiet:
         await push(campaign, host, artifact)
         on_host = await validation.outputs_of(host.client, case, artifact, settings, optimize=False)
     reference = None if isinstance(on_host, CaseError) else on_host
@@ -215,7 +229,7 @@ async def operators(campaign: Campaign, here: Station, joined: Joined) -> None:
     case, artifact = joined.case, joined.artifact
     asked = plan.order_of(case, artifact, campaign.order.suite.settings.run, "PROFILE")
     campaign.tell(events.Progress(case.device, case.id, "profile", 0, 0, None, None))
-    async with campaign.quiet:
+    async with campaign.undisturbed(here):
         told = [event async for event in here.client.launch(asked)]
     campaign.journal.operators(case.id, launch_log.operators_of(told))
     await here.client.acknowledge(asked.launch_id)

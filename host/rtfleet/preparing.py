@@ -15,24 +15,80 @@ from rtfleet.launching import Campaign
 from rtfleet.model import Task
 from rtfleet.order import BASELINE, Order
 from rtfleet.profile import Budget, Profile
-from rtfleet.records import Case, CaseError, CaseResult
-from rtfleet.station import Joined, Tell
+from rtfleet.records import Case, CaseError, CaseResult, DeviceFacts
+from rtfleet.station import Joined, Station, Tell
 from rtfleet.suite import ModelEntry
 
 T = TypeVar("T")
 
 
-async def prepare_all(campaign: Campaign) -> None:
+class Handout:
+    """What has been made for the devices so far: also for one that comes late, or is lost after it was made."""
+
+    def __init__(self, campaign: Campaign) -> None:
+        self._campaign = campaign
+        self._made: list[tuple[ModelEntry, Artifact]] = []
+        self._inboxes: list[asyncio.Queue[Joined | None]] = []
+        self._over = False
+
+    def give(self, entry: ModelEntry, artifact: Artifact) -> None:
+        """An artifact's cases, to every device that can run it."""
+        self._made.append((entry, artifact))
+        for station in self._campaign.stations:
+            self._to(station, entry, artifact)
+        for device in self._campaign.roster.lost:
+            self._refuse(device, entry, artifact)
+
+    def join(self, station: Station) -> None:
+        """A device that comes for the first time gets all that is there."""
+        self._inboxes.append(station.inbox)
+        for entry, artifact in self._made:
+            self._to(station, entry, artifact)
+        if self._over:
+            station.inbox.put_nowait(None)
+
+    def lose(self, device: Device) -> None:
+        """A device that never joined: its cases have the error that it was lost with."""
+        for entry, artifact in self._made:
+            self._refuse(device, entry, artifact)
+
+    def end(self) -> None:
+        """These were all."""
+        self._over = True
+        for inbox in self._inboxes:
+            inbox.put_nowait(None)
+
+    def _cases(
+        self, entry: ModelEntry, artifact: Artifact, device: Device, facts: DeviceFacts | None = None
+    ) -> tuple[Case, ...]:
+        settings = self._campaign.order.suite.settings
+        of_case = (entry, settings, artifact.variant, artifact.hop_samples)
+        return plan.cases_of(*of_case, device, facts, artifact.id)
+
+    def _to(self, station: Station, entry: ModelEntry, artifact: Artifact) -> None:
+        if plan.cannot_run(artifact.variant, station.facts):
+            return
+        owed = owed_by(self._campaign.order, entry, artifact.task, station.profile)
+        for case in self._cases(entry, artifact, station.device, station.facts):
+            station.inbox.put_nowait(Joined(case, artifact, owed))
+
+    def _refuse(self, device: Device, entry: ModelEntry, artifact: Artifact) -> None:
+        problem = self._campaign.roster.lost[device]
+        for case in self._cases(entry, artifact, device):
+            self._campaign.journal.case(CaseResult(case, artifact, error=problem))
+            self._campaign.tell(events.CaseFailed(case.id, case.device, problem))
+
+
+async def prepare_all(campaign: Campaign, handout: Handout) -> None:
     """Bring every artifact into being and hand out its cases; then tell each device that these were all."""
     try:
         for entry in campaign.order.models:
-            await _prepare(campaign, entry)
+            await _prepare(campaign, handout, entry)
     finally:
-        for station in campaign.stations:
-            station.inbox.put_nowait(None)
+        handout.end()
 
 
-async def _prepare(campaign: Campaign, entry: ModelEntry) -> None:
+async def _prepare(campaign: Campaign, handout: Handout, entry: ModelEntry) -> None:
     order, exports = campaign.order, campaign.exports
     inspect = inspector(campaign.stations[0].client)
     try:
@@ -58,7 +114,7 @@ async def _prepare(campaign: Campaign, entry: ModelEntry) -> None:
                     of_variant = plan.cases_of(entry, order.suite.settings, variant, prepared.hop_samples, device)
                     _fail(campaign, of_variant, _problem(error))
             continue
-        _hand_out(campaign, entry, artifact)
+        handout.give(entry, artifact)
         # A device that is this machine measures its first round before the next export begins: the first numbers are
         # there soon, and neither disturbs the other. Other devices don't wait.
         for station in campaign.stations:
@@ -87,7 +143,7 @@ def _nobody_can(campaign: Campaign, entry: ModelEntry, prepared: PreparedModel, 
         hint += f"; the file alone: rtfleet export {entry.source} --variant {variant}"
     said = "and no device of this run can take it"
     refused = {device: CaseError("UNSUPPORTED", f"{why}, {said}", hint) for device, why in refusals.items()}
-    problems = refused | dict(campaign.lost)
+    problems = refused | campaign.roster.lost
     for device, problem in problems.items():
         if device not in left_out:
             cases = plan.cases_of(entry, campaign.order.suite.settings, variant, prepared.hop_samples, device)
@@ -112,20 +168,6 @@ def owed_by(order: Order, entry: ModelEntry, task: Task, of: Profile) -> tuple[B
         return ()
     owed = profile.budgets_for(of, task, entry.budgets, f"{entry.where}.budgets")
     return profile.laid_over(owed, task, order.budgets)
-
-
-def _hand_out(campaign: Campaign, entry: ModelEntry, artifact: Artifact) -> None:
-    order, settings = campaign.order, campaign.order.suite.settings
-    of_case = (entry, settings, artifact.variant, artifact.hop_samples)
-    takers = [station for station in campaign.stations if not plan.cannot_run(artifact.variant, station.facts)]
-    for station in takers:
-        owed = owed_by(order, entry, artifact.task, station.profile)
-        for case in plan.cases_of(*of_case, station.device, station.facts, artifact.id):
-            station.inbox.put_nowait(Joined(case, artifact, owed))
-    for device, problem in campaign.lost.items():
-        for case in plan.cases_of(*of_case, device, artifact_id=artifact.id):
-            campaign.journal.case(CaseResult(case, artifact, error=problem))
-            campaign.tell(events.CaseFailed(case.id, case.device, problem))
 
 
 def _problem(error: RtfleetError) -> CaseError:

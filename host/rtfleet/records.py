@@ -368,6 +368,8 @@ class RunSettings:
         timeout_s: Longest time of one launch; None: three times its estimate and a minute.
         tolerance: A candidate may be slower than its baseline by this share.
         max_wait_s: Before a launch, for a device that is not fit (slow, hot); then it is measured all the same.
+        lease_wait_s: For a device that somebody else measures on; then its cases are errors.
+        comeback_s: For a device that was there and went away; likewise.
         max_temperature_c: A launch ends where any sensor shows this much; `min_battery_percent` likewise, unplugged.
     """
 
@@ -380,6 +382,8 @@ class RunSettings:
     max_temperature_c: float = 95.0
     min_battery_percent: float = 15.0
     max_wait_s: float = 60.0
+    lease_wait_s: float = 600.0
+    comeback_s: float = 60.0
 
     def __post_init__(self) -> None:
         """Raises ValueError, "key: what was expected", also for what stands in a file that somebody edited."""
@@ -395,8 +399,9 @@ class RunSettings:
             raise ValueError(f"tolerance: expected a share of at least 0 and below 1, found {self.tolerance}")
         if not 0 <= self.min_battery_percent <= 100:
             raise ValueError(f"min_battery_percent: expected 0 to 100, found {self.min_battery_percent}")
-        if not 0 <= self.max_wait_s < math.inf:
-            raise ValueError(f"max_wait_s: expected 0 or more, found {self.max_wait_s}")
+        for name in ("max_wait_s", "lease_wait_s", "comeback_s"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name}: expected 0 or more, found {value}")
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import contextlib
 import getpass
 import platform
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rtfleet import cores, events, launch_log, profile, resume, transports
@@ -49,30 +49,52 @@ class Station:
     inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
 
 
-async def connect_all(
-    order: Order, journal: Journal, tell: Tell, stack: contextlib.AsyncExitStack
-) -> tuple[list[Station], dict[Device, CaseError]]:
-    """The devices that can be used until `stack` closes, and those that can't, which spoil nothing for the others.
+class Roster:
+    """The devices of a campaign as they join, go away, come back, or are lost for good."""
 
-    Raises:
-        DeviceError: none can be used.
-    """
-    stations: list[Station] = []
-    lost: dict[Device, CaseError] = {}
-    first: DeviceError | None = None
-    for device in order.devices:
-        try:
-            station = await stack.enter_async_context(_station(order, device, journal))
-        except DeviceError as error:
-            first = first or error
-            lost[device] = case_error(error)
-            tell(events.DeviceLost(device.name, lost[device]))
-        else:
-            stations.append(station)
-            tell(events.DeviceConnected(station.facts))
-    if first and not stations:
-        raise first
-    return stations, lost
+    def __init__(self, devices: Sequence[Device]) -> None:
+        self.devices = tuple(devices)
+        self.lost: dict[Device, CaseError] = {}
+        self._stations: dict[Device, Station] = {}
+        self._first_error: DeviceError | None = None
+        self._changed = asyncio.Event()
+
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        """Those that have joined and are not lost, in the order in which they joined."""
+        return tuple(one for device, one in self._stations.items() if device not in self.lost)
+
+    def join(self, station: Station) -> None:
+        """A device is connected and leased, for the first time or again."""
+        self._stations[station.device] = station
+        self._changed.set()
+
+    def lose(self, device: Device, error: DeviceError) -> CaseError:
+        """A device gives no (further) result; the error that its cases have."""
+        self.lost[device] = case_error(error)
+        self._first_error = self._first_error or error
+        self._changed.set()
+        return self.lost[device]
+
+    async def settle(self, grace_s: float) -> None:
+        """Wait for the first device, then for the others as long as `grace_s`: one that is late delays nobody.
+
+        Raises:
+            DeviceError: none can be used.
+        """
+        loop = asyncio.get_running_loop()
+        until_s: float | None = None
+        while len(self._stations.keys() | self.lost.keys()) < len(self.devices):
+            if self._stations and until_s is None:
+                until_s = loop.time() + grace_s
+            self._changed.clear()
+            try:
+                left_s = None if until_s is None else max(0.0, until_s - loop.time())
+                await asyncio.wait_for(self._changed.wait(), left_s)
+            except TimeoutError:
+                break
+        if not self._stations and self._first_error is not None:
+            raise self._first_error
 
 
 def case_error(error: DeviceError) -> CaseError:
@@ -82,7 +104,20 @@ def case_error(error: DeviceError) -> CaseError:
 
 
 @contextlib.asynccontextmanager
-async def _station(order: Order, device: Device, journal: Journal) -> AsyncIterator[Station]:
+async def connected(
+    order: Order, device: Device, journal: Journal, inbox: asyncio.Queue[Joined | None], lease_id: str
+) -> AsyncIterator[Station]:
+    """The device, connected, described and leased, until the block ends.
+
+    Args:
+        inbox: Of its cases; the same one where it comes back.
+        lease_id: Likewise: an agent knows its host by it.
+
+    Raises:
+        LeaseHeld: somebody else measures on it.
+        DeviceError: it gives no answer.
+        UsageError: it is not the one that a resumed run began with.
+    """
     async with transports.connect(device, order.cache) as link, AgentClient(link, device.name) as client:
         facts = await client.describe(is_host=link.is_host)
         matched = profile.match(facts, order.profiles, device.profile)
@@ -90,13 +125,16 @@ async def _station(order: Order, device: Device, journal: Journal) -> AsyncItera
         _check_cores(order, device, facts)
         resume.check_device(order.evidence, facts)
         journal.device(facts)
-        # A resumed run takes up the lease that it had, in case it still holds the device.
-        lease_id = order.evidence.unfinished.leases.get(device.name) or secrets.token_hex(16)
         journal.lease(device.name, lease_id)
         holder = f"{getpass.getuser()}@{platform.node()} run {order.run_id}"
         async with client.leased(lease_id, holder):
             recovered = await _recover(order, device, client, journal)
-            yield Station(device, client, facts, matched, recovered)
+            yield Station(device, client, facts, matched, recovered, inbox)
+
+
+def lease_of(order: Order, device: Device) -> str:
+    """A resumed run takes up the lease that it had, in case it still holds the device."""
+    return order.evidence.unfinished.leases.get(device.name) or secrets.token_hex(16)
 
 
 def _check_cores(order: Order, device: Device, facts: DeviceFacts) -> None:

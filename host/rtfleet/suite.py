@@ -104,6 +104,8 @@ class _RunTable:
     max_temperature_c: float | None = None
     min_battery_percent: float | None = None
     max_wait_s: float | None = None
+    lease_wait_s: float | None = None
+    comeback_s: float | None = None
     scenario: Scenario | None = None
     threads: tuple[int, ...] | None = None
     accelerators: tuple[str, ...] | None = None

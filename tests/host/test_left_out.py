@@ -17,7 +17,7 @@ from rtfleet.export.job import Exports
 from rtfleet.fleet import Device
 from rtfleet.launching import Campaign
 from rtfleet.order import Order
-from rtfleet.records import DeviceFacts, Run, RunSettings
+from rtfleet.records import Run, RunSettings
 from rtfleet.suite import ModelEntry, Settings, Suite
 
 PIXEL, MAC, JETSON = (Device(name, f"local:{name}") for name in ("pixel", "mac", "jetson"))
@@ -88,19 +88,22 @@ async def _prepared(folder: Path, variants: tuple[str, ...], systems: dict[str, 
     told: list[events.Event] = []
     with run_file.Journal.create(folder / "run", heading, order.to_json(asked)) as journal:
         async with contextlib.AsyncExitStack() as stack:
-            stations, lost = await station.connect_all(asked, journal, told.append, stack)
-            stations = [replace(one, facts=_on(one.facts, systems[one.device.name])) for one in stations]
             exports = await stack.enter_async_context(Exports(asked.cache, folder / "logs"))
-            campaign = Campaign(asked, exports, journal, told.append, stations, lost)
-            measuring = [asyncio.create_task(_take(one)) for one in stations]
-            await preparing.prepare_all(campaign)
+            campaign = Campaign(asked, exports, journal, told.append, station.Roster(devices))
+            handout = preparing.Handout(campaign)
+            measuring = []
+            for device in devices:
+                inbox: asyncio.Queue[station.Joined | None] = asyncio.Queue()
+                connected = station.connected(asked, device, journal, inbox, secrets.token_hex(16))
+                here = await stack.enter_async_context(connected)
+                here = replace(here, facts=replace(here.facts, os=systems[device.name]))
+                campaign.roster.join(here)
+                handout.join(here)
+                measuring.append(asyncio.create_task(_take(here)))
+            await preparing.prepare_all(campaign, handout)
             joined = [case for task in measuring for case in await task]
     told += [events.CaseJoined(one.case) for one in joined]
     return run_file.read(folder / "run"), told
-
-
-def _on(facts: DeviceFacts, system: str) -> DeviceFacts:
-    return replace(facts, os=system)
 
 
 async def _take(here: station.Station) -> list[station.Joined]:
