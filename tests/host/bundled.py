@@ -125,13 +125,12 @@ def measure(link: Link, models: Mapping[str, Tried], folder: Path) -> tuple[Devi
 async def _measured(client: AgentClient, runtime: str, model: Tried, folder: Path) -> Measured:
     fed = feeds.save({model.input: model.frames}, folder / f"{runtime}.npz")
     await client.push([model.file, fed])
-    inputs, outputs = await client.inspect(runtime, Graph("main", (model.file,), (), ()))
     shapes = {model.input: model.frames.shape[1:]}
     order = LaunchOrder(
         launch_id=uuid.uuid4().hex,
         kind="LATENCY",
         runtime=runtime,
-        graphs=(Graph("main", (model.file,), inputs, outputs, shapes=shapes),),
+        graphs=(Graph("main", (model.file,), (), (), shapes=shapes),),
         feeds_sha256=fed.sha256,
         options=Options(),
         hop_ns=0,
@@ -152,15 +151,19 @@ def empty_root(root: Path, bundle: Path, uid: int, emulator: str = "", cpuinfo: 
     """The words that start what follows them in an empty root, as a user without a name there.
 
     There is the bundle at /bundle, read-only; /store, which is the user's; /proc, /sys and four device nodes. No shell,
-    no /etc, /tmp, /dev/shm, no library. For an emulator: itself, and an ARM's /proc/cpuinfo, because runtimes crash
-    on an x86's.
+    no /etc, /tmp, /dev/shm, no library.
+
+    Args:
+        bundle: Where it lies.
+        emulator: A static program; it is there as /emulator, and runtimes, which crash on an x86's, see `cpuinfo`.
+            What is compiled then goes into the bundle, which the user owns: each import is dear under an emulator.
     """
     for folder in ("bundle", "proc", "sys", "dev", "store"):
         (root / folder).mkdir(parents=True)
     os.chown(root / "store", uid, uid)
     mounts = [
         f"mount --bind '{bundle}' bundle",
-        "mount -o remount,bind,ro bundle",
+        f"chown {uid} bundle" if emulator else "mount -o remount,bind,ro bundle",
         "mount --rbind /proc proc",
         "mount --rbind /sys sys",
     ]

@@ -97,6 +97,18 @@ def test_nothing_of_the_users_python_gets_in(native: Bundle, tmp_path: Path) -> 
     assert all(path.startswith(str(native.folder)) for path in told.stdout.split())
 
 
+def test_two_processes_that_need_it_at_once_both_get_it(native: Bundle, tmp_path: Path) -> None:
+    shutil.copytree(native.folder.parent / "parts", tmp_path / "bundles/parts")
+    program = "from pathlib import Path; from rtfleet import bundle; print(bundle.ensure('x86_64', [], Path('.')).name)"
+    command = [sys.executable, "-c", program]
+    both = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    names = [process.communicate()[0].strip() for process in both]
+
+    (only,) = bundle.stored(tmp_path)
+    assert names == [only.name, only.name]
+    assert sorted(path.name for path in (tmp_path / "bundles").iterdir()) == ["made", "parts", only.name]
+
+
 @needs_root
 def test_it_measures_in_an_empty_root(native: Bundle, models: dict[str, Tried], tmp_path: Path) -> None:
     into = empty_root(tmp_path / "root", native.folder, NOBODY)
@@ -115,8 +127,9 @@ def test_it_measures_in_an_empty_root(native: Bundle, models: dict[str, Tried], 
 @pytest.mark.skipif(not shutil.which(QEMU), reason=f"no {QEMU} (Debian: apt-get install qemu-user-static)")
 def test_the_arm64_bundle_measures_in_an_empty_root_under_an_emulator(models: dict[str, Tried], tmp_path: Path) -> None:
     built = bundle.ensure("arm64", bundle.RUNTIMES)
-    into = empty_root(tmp_path / "root", built.folder, NOBODY, str(shutil.which(QEMU)), ARM_CPUINFO)
-    start = ("/emulator", *built.start_words("/bundle"))
+    shutil.copytree(built.folder, tmp_path / "copy")
+    into = empty_root(tmp_path / "root", tmp_path / "copy", NOBODY, str(shutil.which(QEMU)), ARM_CPUINFO)
+    start = ("/emulator", "-p", "16384", *built.start_words("/bundle"))  # pages of 16 KB, as newer phones have
     environment = {"PATH": os.environ["PATH"], "QEMU_CPU": "cortex-a76", "RTFLEET_PYTHON": shlex.join(start)}
 
     with serving([*into, *start], "/store", environment, tmp_path / "log") as link:

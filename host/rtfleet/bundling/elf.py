@@ -64,7 +64,7 @@ def read(data: bytes) -> Elf:
         strings = next((_offset(segments, value) for tag, value in entries if tag == _DT_STRTAB), 0)
         names = {tag: [_string(data, strings + at) for key, at in entries if key == tag] for tag in _NAMES}
     except struct.error as error:
-        raise ValueError(f"the ELF file is cut off ({error})") from error
+        raise ValueError("the ELF file is cut off") from error
     return Elf(
         segments,
         needed=tuple(names[_DT_NEEDED]),

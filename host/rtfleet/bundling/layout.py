@@ -74,7 +74,7 @@ def lay_out(arch: Arch, debian: Iterator[Path], wheels: Iterator[Path], code: Ma
             if files.setdefault(place, data) != data:
                 raise UsageError(f"the bundle can't be built: {part.name} brings another {place} than a part before it")
         files |= {LIBRARY + path: data for path, data in code.items()}
-        libraries = {place: elf.read(data) for place, data in files.items() if elf.is_elf(data)}
+        libraries = {place: _library(place, data) for place, data in files.items() if elf.is_elf(data)}
     except (ValueError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"the bundle can't be built: {error}", "`rtfleet bundle prune --all` forgets all that was fetched"
@@ -105,6 +105,13 @@ def _placed(debian: Iterator[Path], wheels: Iterator[Path]) -> Iterator[tuple[Pa
             for info in archive.infolist():
                 if not info.is_dir() and not _LEFT_OUT.fullmatch(info.filename):
                     yield wheel, LIBRARY + info.filename, archive.read(info)
+
+
+def _library(place: str, data: bytes) -> elf.Elf:
+    try:
+        return elf.read(data)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from error
 
 
 def _launcher(arch: Arch) -> str:
