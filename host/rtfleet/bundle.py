@@ -106,8 +106,7 @@ def ensure(
 
 def stored(cache: Path | None = None) -> list[Bundle]:
     """The bundles in the cache, last used first. One that is damaged is not among them."""
-    found = (_loaded(folder) for folder in _folders(_root(cache)))
-    return sorted((bundle for bundle in found if bundle), key=lambda bundle: bundle.used_at, reverse=True)
+    return _stored(_root(cache))
 
 
 def prune(cache: Path | None = None, *, everything: bool = False) -> list[str]:
@@ -115,22 +114,32 @@ def prune(cache: Path | None = None, *, everything: bool = False) -> list[str]:
     any more; the names of what was removed.
 
     Args:
-        everything: Remove those too, and all parts.
+        everything: Remove all that was ever built and fetched; not while a bundle is being built.
     """
     root = _root(cache)
-    kept: dict[tuple[str, tuple[str, ...]], Path] = {}
-    for bundle in stored(cache):
-        kept.setdefault((bundle.arch, bundle.runtimes), bundle.folder)
-    pinned = {part.file for arch in pins.ARCHES.values() for part in pins.pins_of(arch, RUNTIMES).parts}
-    files = [path for path in _listed(root / "parts") if path.is_file()]
-    old = [folder for folder in _folders(root) if everything or folder not in kept.values()]
-    old += [file for file in files if everything or file.name not in pinned]
-    for path in old:
+    for path in (old := _listed(root) if everything else _superseded(root)):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return [path.name for path in old]
+
+
+def _superseded(root: Path) -> list[Path]:
+    kept: dict[tuple[str, tuple[str, ...]], Bundle] = {}
+    for bundle in _stored(root):
+        kept.setdefault((bundle.arch, bundle.runtimes), bundle)
+    names = {bundle.name for bundle in kept.values()}
+    pinned = {part.file for arch in pins.ARCHES.values() for part in pins.pins_of(arch, RUNTIMES).parts}
+    return [
+        *(folder for folder in _folders(root) if folder.name not in names),
+        *(part for part in _listed(root / "parts") if part.is_file() and part.name not in pinned),
+    ]
+
+
+def _stored(root: Path) -> list[Bundle]:
+    found = (_loaded(folder) for folder in _folders(root))
+    return sorted((bundle for bundle in found if bundle), key=lambda bundle: bundle.used_at, reverse=True)
 
 
 def _ensure(arch: pins.Arch, runtimes: tuple[str, ...], root: Path, tell: Callable[[str], None]) -> Bundle:

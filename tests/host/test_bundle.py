@@ -25,7 +25,8 @@ pytestmark = pytest.mark.slow
 
 NOBODY = 2000  # Android's shell
 QEMU = "qemu-aarch64-static"
-needs_root = pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="an empty root needs root")
+MAY_MOUNT = os.geteuid() == 0 and shutil.which("unshare") and not os.system("unshare --mount true 2>/dev/null")
+needs_root = pytest.mark.skipif(not MAY_MOUNT, reason="an empty root needs root on Linux, and leave to mount")
 # As a Cortex-A76 tells it, for the libraries that look: qemu shows the x86's own.
 ARM_CPUINFO = "".join(
     f"processor\t: {index}\nBogoMIPS\t: 108.00\n"
@@ -178,7 +179,7 @@ def test_a_damaged_bundle_is_built_anew_and_old_ones_are_pruned(native: Bundle, 
     assert bundle.prune(cache) == ["rtfleet-agent-x86_64-000000000000", "left-over_1.0_all.deb"]
     assert [one.name for one in bundle.stored(cache)] == [again.name]
     assert again.name in bundle.prune(cache, everything=True) and bundle.stored(cache) == []
-    assert list((cache / "bundles/parts").iterdir()) == []
+    assert list((cache / "bundles").iterdir()) == []
 
 
 def test_what_there_is_not_is_named() -> None:

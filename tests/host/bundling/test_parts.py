@@ -29,7 +29,7 @@ def _mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "mirror"
     folder.mkdir()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *them: Mirror(*them, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv(parts.MIRROR_VARIABLE, f"http://127.0.0.1:{server.server_port}/")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # so that the archive of old versions is out of reach
