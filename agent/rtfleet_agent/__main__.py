@@ -14,6 +14,7 @@ import logging
 import os
 import re
 import secrets
+import shlex
 import signal
 import stat
 import sys
@@ -96,7 +97,7 @@ def _serve(options: argparse.Namespace) -> int:
         device = read_device(identity)
         store = Store(folder, quota_bytes=int(options.store_quota_gb * 1e9))
         stack.callback(store.close)
-        python = os.environ.get("RTFLEET_PYTHON") or sys.executable
+        python = os.environ.get("RTFLEET_PYTHON") or shlex.quote(sys.executable)
         leases = Leases(lasts_s=options.lease_s)
         launches = Launches(folder / "launches", leases, python)
         token_file = None if given else _write_token(folder, token)

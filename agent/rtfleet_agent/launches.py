@@ -99,7 +99,7 @@ class Launches:
 
     Args:
         folder: For the spools; launches of an earlier agent are taken over from there.
-        python: The interpreter that workers are started with.
+        python: The command that workers are started with, in a shell's words.
     """
 
     def __init__(self, folder: Path, leases: Leases, python: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -87,7 +88,7 @@ class Worker:
     its parent's pid), so that thread must outlive it.
 
     Args:
-        python: The interpreter to run `-m rtfleet_agent.worker` with.
+        python: The command that runs `-m rtfleet_agent.worker`, in a shell's words: a bundle's Python has several.
         request: Sent to it at once.
         folder: Its working directory: one that holds no pushed file, for Python imports from there.
         on_event: Called from another thread with every event but the last word, which `end` tells.
@@ -105,7 +106,7 @@ class Worker:
         self._mutex = threading.Lock()
         self._stderr: deque[bytes] = deque()
         self.process = subprocess.Popen(
-            [python, "-m", "rtfleet_agent.worker"],
+            [*shlex.split(python), "-m", "rtfleet_agent.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

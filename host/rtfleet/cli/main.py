@@ -9,6 +9,7 @@ from types import FrameType
 
 import typer
 
+from rtfleet.cli.bundle import app as bundle_app
 from rtfleet.cli.compare import compare
 from rtfleet.cli.devices import devices
 from rtfleet.cli.doctor import doctor
@@ -35,6 +36,7 @@ app.command()(show)
 app.command()(compare)
 app.command()(devices)
 app.add_typer(models_app, name="models")
+app.add_typer(bundle_app, name="bundle")
 app.command()(doctor)
 
 

@@ -1,13 +1,15 @@
-"""The tables of `rtfleet devices`, `doctor`, `models` and `export`."""
+"""The tables of `rtfleet devices`, `doctor`, `models`, `bundle` and `export`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rtfleet.bundle import Bundle
 from rtfleet.delivery import Delivered
 from rtfleet.doctor import Finding
 from rtfleet.models.stock import InStock
@@ -61,6 +63,17 @@ def models(found: Sequence[InStock]) -> Table:
         packages = ", ".join(map(str, one.packages))
         what = model.description + (f" ({packages})" if packages else "")
         table.add_row(Text(model.name, "bold"), Text(model.task), here, Text(model.licence), Text(what))
+    return table
+
+
+def bundles(found: Sequence[Bundle]) -> Table:
+    """One row a bundle."""
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for heading in ("bundle", "arch", "runtimes", "size MB", "last used"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading == "size MB" else "left")
+    for one in found:
+        used = datetime.fromtimestamp(one.used_at).astimezone().isoformat(" ", "minutes")
+        table.add_row(one.name, one.arch, ", ".join(one.runtimes) or NONE, f"{one.size_bytes / 1e6:.0f}", used)
     return table
 
 
