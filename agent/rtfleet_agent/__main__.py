@@ -1,4 +1,5 @@
 """`rtfleet-agent serve`: one JSON line on stdout says where the agent listens; everything else goes to stderr.
+`rtfleet-agent service` prints what makes a standing agent of it.
 
 Exit codes: 0 stopped by a signal or by its host's end, 2 wrong usage or an address that can't be had, 4 the device is
 served by another agent.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
 import ipaddress
 import json
 import logging
@@ -52,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rtfleet-agent: %(message)s")
     options = _parser().parse_args(arguments)
     try:
-        return _serve(options)
+        return int(options.run(options))
     except (Usage, BadTlsFolder, PortInUse, StoreInUse) as error:
         return _complain(error, 2)
     except DeviceBusy as error:
@@ -66,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rtfleet-agent {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve this device to a host until SIGTERM")
+    serve.set_defaults(run=_serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
     serve.add_argument("--store", type=Path, help="folder for models and events (default: ~/.cache/rtfleet/agent/…)")
@@ -83,7 +86,33 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--exit-on-eof", action="store_true", help="stop when stdin ends: the host is gone")
     # For tests and slow emulators: how long a lease lasts without being renewed.
     serve.add_argument("--lease-s", type=float, default=LEASE_LASTS_S, help=argparse.SUPPRESS)
+    service = commands.add_parser("service", help="print the unit file of a standing agent (systemd or launchd)")
+    service.set_defaults(run=_print_service)
+    service.add_argument("--tls-dir", type=Path, required=True, help="folder of this agent's keys (mutual TLS)")
+    service.add_argument("--host", default="0.0.0.0", help="address to listen on (default: %(default)s, all)")
+    service.add_argument("--port", type=int, default=7411, help="port to listen on (default: %(default)s)")
+    service.add_argument("--store", type=Path, help="folder for models and events (default: ~/.cache/rtfleet/agent/…)")
     return parser
+
+
+def _print_service(options: argparse.Namespace) -> int:
+    from rtfleet_agent import standing
+
+    user = getpass.getuser()
+    if user == "root":
+        raise Usage("an agent loads models that hosts push to it, so never as root: ask as the user that it is to be")
+    # What can't work is better said here than in a log.
+    tls = TlsFolder(options.tls_dir.absolute())
+    _check_address(options.host, tls)
+    # In a bundle Python is started by several words, which its launcher has set.
+    python = shlex.split(os.environ.get("RTFLEET_PYTHON") or shlex.quote(sys.executable))
+    command = [*python, "-m", "rtfleet_agent", "serve", "--host", options.host, "--port", str(options.port)]
+    command += ["--tls-dir", str(tls.folder)]
+    command += ["--store", str(options.store.absolute())] if options.store is not None else []
+    variables = {name: os.environ[name] for name in ("RTFLEET_PYTHON",) if name in os.environ}
+    write = standing.launchd_plist if sys.platform == "darwin" else standing.systemd_unit
+    print(write(command, user, variables), end="")
+    return 0
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -102,9 +102,11 @@ class AgentClient:
         code, detail = error.code(), error.details() or ""
         where = f"device '{self.device}': "
         if code == grpc.StatusCode.UNAUTHENTICATED:
-            # The agent's own sentence: which token, or which certificate, and why.
-            hint = "use this agent start's own token" if self._metadata else "rtfleet pki issue makes a new one"
-            return DeviceError(f"{where}the agent refused this host: {detail}", hint, retryable=False)
+            if self._metadata:
+                text, hint = f"the agent refused the token ({detail})", "use this agent start's own token"
+            else:
+                text, hint = f"the agent refused this host: {detail}", "rtfleet pki issue makes a new certificate"
+            return DeviceError(f"{where}{text}", hint, retryable=False)
         if code == grpc.StatusCode.UNAVAILABLE:
             return DeviceError(
                 f"{where}the agent does not answer ({detail})", "see whether it still runs", "UNAVAILABLE"

@@ -154,6 +154,7 @@ def test_without_an_authority_the_next_step_is_named(tmp_path: Path) -> None:
         assert refused.value.hint == f"rtfleet pki init --dir {tmp_path}"
 
 
+@pytest.mark.slow
 def test_the_commands_from_the_first_to_the_last(tmp_path: Path) -> None:
     def told(*words: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "rtfleet.cli.main", "pki", *words, "--dir", str(tmp_path / "lab")]

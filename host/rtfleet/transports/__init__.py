@@ -41,13 +41,15 @@ def connect(device: Device, cache: Path) -> AbstractAsyncContextManager[Link]:
     Raises (on entering):
         DeviceError: there is no such way in this version, or the device did not let us in.
     """
-    from rtfleet.transports import local, network
+    from rtfleet.transports import local, network, ssh
 
     way, _, rest = device.connect.partition(":")
     if way == "local":
         return local.connect(device.name, local.store_of(cache, rest), rest)
     if way == "grpc":
         return network.connect(device, rest)
+    if way == "ssh":
+        return ssh.connect(device, rest, cache)
     raise DeviceError(
         f"device '{device.name}': this version can't reach devices by connect = \"{device.connect}\"",
         "start rtfleet on the device itself",

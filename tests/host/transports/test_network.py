@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -176,6 +179,7 @@ def test_a_revoked_certificate_is_named_by_the_hosts_own_list(lab: Path, address
     assert "this host's certificate ('eve', " in text and "was revoked on 20" in text
 
 
+@pytest.mark.slow
 def test_a_revoked_certificate_is_refused_by_an_agent_that_runs(lab: Path, tmp_path: Path) -> None:
     _, keys = pki.issue(lab, "mallory", "host", out=tmp_path / "mallory")
     agents = copied(lab / "agents" / "bench", tmp_path / "bench")
@@ -190,6 +194,7 @@ def test_a_revoked_certificate_is_refused_by_an_agent_that_runs(lab: Path, tmp_p
     assert "the agent refused this host: the certificate of 'mallory' was revoked on 20" in text
 
 
+@pytest.mark.slow
 def test_an_agent_whose_list_is_damaged_lets_nobody_in(lab: Path, tmp_path: Path) -> None:
     agents = copied(lab / "agents" / "bench", tmp_path / "bench")
     with serving(agents, tmp_path / "store") as address:
@@ -229,6 +234,7 @@ def test_an_agent_that_is_another_device_is_named(lab: Path, address: str) -> No
     assert "rtfleet pki issue pixel" in error.hint
 
 
+@pytest.mark.slow
 def test_an_agents_expired_certificate_is_named_and_a_new_one_needs_no_restart(lab: Path, tmp_path: Path) -> None:
     made, keys = pki.issue(lab, "worn", "agent", now=LONG_AGO, out=tmp_path / "worn")
     with serving(keys, tmp_path / "store") as address:
@@ -240,6 +246,7 @@ def test_an_agents_expired_certificate_is_named_and_a_new_one_needs_no_restart(l
     assert facts.alias == "worn"
 
 
+@pytest.mark.slow
 def test_an_agents_revoked_certificate_is_refused_by_the_host(lab: Path, tmp_path: Path) -> None:
     _, keys = pki.issue(lab, "lost", "agent", out=tmp_path / "lost")
     with serving(keys, tmp_path / "store") as address:
@@ -250,6 +257,7 @@ def test_an_agents_revoked_certificate_is_refused_by_the_host(lab: Path, tmp_pat
     assert "the agent's certificate ('lost', serial " in text and "was revoked on 20" in text
 
 
+@pytest.mark.slow
 def test_an_agent_that_trusts_another_authority_closes_the_line_and_that_is_said(
     lab: Path, other: Path, tmp_path: Path
 ) -> None:
@@ -312,6 +320,7 @@ def test_a_client_that_does_not_look_first_is_not_let_in_either(
 
 
 @pytest.mark.parametrize("name", ["ca.pem", "cert.pem", "key.pem", "revoked.txt"])
+@pytest.mark.slow
 def test_an_agent_does_not_start_without_one_of_its_files(lab: Path, tmp_path: Path, name: str) -> None:
     keys = copied(lab / "agents" / "bench", tmp_path / "keys")
     (keys / name).unlink()
@@ -321,6 +330,7 @@ def test_an_agent_does_not_start_without_one_of_its_files(lab: Path, tmp_path: P
     assert ended.returncode == 2 and str(keys / name) in ended.stderr and "rtfleet pki issue" in ended.stderr
 
 
+@pytest.mark.slow
 def test_an_agent_does_not_start_with_a_key_that_others_can_read_or_that_is_anothers(
     lab: Path, other: Path, tmp_path: Path
 ) -> None:
@@ -359,3 +369,26 @@ def test_a_run_on_a_network_agent_is_measured_and_judged(lab: Path, address: str
     case = only(document["cases"])
     assert case["device"] == "bench" and len(case["launches"]) == 3
     assert document["devices"]["bench"]["identity"].startswith("emulated-network-")
+
+
+# ---- a standing agent ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads a systemd unit")
+@pytest.mark.slow
+def test_what_is_printed_for_a_service_is_what_serves(lab: Path, tmp_path: Path) -> None:
+    ask = [sys.executable, "-m", "rtfleet_agent", "service", "--tls-dir", str(lab / "agents" / "bench")]
+    told = subprocess.run(ask, capture_output=True, text=True, env={**os.environ, "LOGNAME": "lab"}, timeout=30)
+    assert told.returncode == 0, told.stderr
+    (command,) = re.findall(r"^ExecStart=(.*)$", told.stdout, re.MULTILINE)
+    assert "User=lab\n" in told.stdout and "--host 0.0.0.0 --port 7411" in command
+
+    # The last of two flags counts: not this machine, nor a port that somebody may have.
+    apart = ["--as", f"network-{uuid.uuid4().hex[:12]}", "--port", "0", "--store", str(tmp_path / "store")]
+    with subprocess.Popen([*shlex.split(command), *apart], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            port = json.loads(process.stdout.readline())["address"].rpartition(":")[2]
+            assert describe(f"{ADDRESS}:{port}", lab / "hosts" / "ann").alias == "bench"
+        finally:
+            process.terminate()
