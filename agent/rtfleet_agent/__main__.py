@@ -1,4 +1,5 @@
 """`rtfleet-agent serve`: one JSON line on stdout says where the agent listens; everything else goes to stderr.
+`rtfleet-agent service` prints what makes a standing agent of it.
 
 Exit codes: 0 stopped by a signal or by its host's end, 2 wrong usage or an address that can't be had, 4 the device is
 served by another agent.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
 import ipaddress
 import json
 import logging
@@ -35,6 +37,7 @@ from rtfleet_agent.launches import Launches
 from rtfleet_agent.lease import LEASE_LASTS_S, DeviceBusy, DeviceLock, Leases, Server, holding_device
 from rtfleet_agent.service import PortInUse, Service, create_server
 from rtfleet_agent.store import DEFAULT_QUOTA_BYTES, Store, StoreInUse
+from rtfleet_agent.tls import BadTlsFolder, TlsFolder
 
 _TOKEN = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -51,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="rtfleet-agent: %(message)s")
     options = _parser().parse_args(arguments)
     try:
-        return _serve(options)
-    except (Usage, PortInUse, StoreInUse) as error:
+        return int(options.run(options))
+    except (Usage, BadTlsFolder, PortInUse, StoreInUse) as error:
         return _complain(error, 2)
     except DeviceBusy as error:
         return _complain(error, 4)
@@ -65,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"rtfleet-agent {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     serve = commands.add_parser("serve", help="serve this device to a host until SIGTERM")
+    serve.set_defaults(run=_serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=0, help="port to listen on (default: any free one)")
     serve.add_argument("--store", type=Path, help="folder for models and events (default: ~/.cache/rtfleet/agent/…)")
@@ -78,14 +82,42 @@ def _parser() -> argparse.ArgumentParser:
     token = serve.add_mutually_exclusive_group()
     token.add_argument("--token-file", type=Path, help="file of mode 0600 with the token, 64 hex digits")
     token.add_argument("--token-stdin", action="store_true", help="read the token from the first line of stdin")
+    token.add_argument("--tls-dir", type=Path, help="mutual TLS with this folder's keys, instead of a token")
     serve.add_argument("--exit-on-eof", action="store_true", help="stop when stdin ends: the host is gone")
     # For tests and slow emulators: how long a lease lasts without being renewed.
     serve.add_argument("--lease-s", type=float, default=LEASE_LASTS_S, help=argparse.SUPPRESS)
+    service = commands.add_parser("service", help="print the unit file of a standing agent (systemd or launchd)")
+    service.set_defaults(run=_print_service)
+    service.add_argument("--tls-dir", type=Path, required=True, help="folder of this agent's keys (mutual TLS)")
+    service.add_argument("--host", default="0.0.0.0", help="address to listen on (default: %(default)s, all)")
+    service.add_argument("--port", type=int, default=7411, help="port to listen on (default: %(default)s)")
+    service.add_argument("--store", type=Path, help="folder for models and events (default: ~/.cache/rtfleet/agent/…)")
     return parser
 
 
+def _print_service(options: argparse.Namespace) -> int:
+    from rtfleet_agent import standing
+
+    user = getpass.getuser()
+    if user == "root":
+        raise Usage("an agent loads models that hosts push to it, so never as root: ask as the user that it is to be")
+    # What can't work is better said here than in a log.
+    tls = TlsFolder(options.tls_dir.absolute())
+    _check_address(options.host, tls)
+    # In a bundle Python is started by several words, which its launcher has set.
+    python = shlex.split(os.environ.get("RTFLEET_PYTHON") or shlex.quote(sys.executable))
+    command = [*python, "-m", "rtfleet_agent", "serve", "--host", options.host, "--port", str(options.port)]
+    command += ["--tls-dir", str(tls.folder)]
+    command += ["--store", str(options.store.absolute())] if options.store is not None else []
+    variables = {name: os.environ[name] for name in ("RTFLEET_PYTHON",) if name in os.environ}
+    write = standing.launchd_plist if sys.platform == "darwin" else standing.systemd_unit
+    print(write(command, user, variables), end="")
+    return 0
+
+
 def _serve(options: argparse.Namespace) -> int:
-    _require_loopback(options.host)
+    tls = TlsFolder(options.tls_dir) if options.tls_dir is not None else None
+    _check_address(options.host, tls)
     root = _default_store() if options.store is None else options.store.absolute()
     identity = _emulated(options.name) if options.name else identify(root / "identity")
     folder = root / identity if options.store is None else root
@@ -100,9 +132,9 @@ def _serve(options: argparse.Namespace) -> int:
         python = os.environ.get("RTFLEET_PYTHON") or shlex.quote(sys.executable)
         leases = Leases(lasts_s=options.lease_s)
         launches = Launches(folder / "launches", leases, python)
-        token_file = None if given else _write_token(folder, token)
+        token_file = None if given or tls else _write_token(folder, token)
         service = Service(device, store, leases, launches, python)
-        server, address = create_server(service, token, options.host, options.port)
+        server, address = create_server(service, tls or token, options.host, options.port)
         _stop_on_signals(stop)
         if options.exit_on_eof:
             threading.Thread(target=_wait_for_eof, args=(stop,), name="stdin", daemon=True).start()
@@ -115,15 +147,16 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
-def _require_loopback(host: str) -> None:
+def _check_address(host: str, tls: TlsFolder | None) -> None:
+    """Raises Usage for what is no address, and for one beyond loopback without mutual TLS."""
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
         raise Usage(f"--host {host}: an IP address, such as 127.0.0.1") from None
-    if not loopback:
+    if not loopback and tls is None:
         raise Usage(
-            f"--host {host}: beyond loopback an agent must have mutual TLS, which this version does not; "
-            "listen on 127.0.0.1 and come through ssh or adb"
+            f"--host {host}: beyond loopback an agent must have mutual TLS: --tls-dir with the folder that "
+            "`rtfleet pki issue` makes; or listen on 127.0.0.1 and come through ssh or adb"
         )
 
 

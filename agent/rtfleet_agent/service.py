@@ -1,4 +1,4 @@
-"""The gRPC service: every call of agent.proto, the token before everything, errors as statuses."""
+"""The gRPC service: every call of agent.proto, token or certificate before everything, errors as statuses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 
@@ -25,6 +25,7 @@ from rtfleet_agent.refusal import Refusal, Status
 from rtfleet_agent.runtimes import RUNTIMES
 from rtfleet_agent.runtimes.base import RuntimeFacts
 from rtfleet_agent.store import Store
+from rtfleet_agent.tls import Keys, TlsFolder
 from rtfleet_agent.workers import ask
 from rtfleet_protos import agent_pb2 as pb
 from rtfleet_protos import agent_pb2_grpc
@@ -58,7 +59,9 @@ class Service(agent_pb2_grpc.AgentServicer):
 
     def AcquireLease(self, request: pb.AcquireLeaseRequest, context: grpc.ServicerContext) -> pb.Lease:
         with _refusals(context):
-            return pb.Lease(expires_in_s=self._leases.acquire(request.lease_id, request.holder))
+            subject = _subject(context)
+            holder = f"{subject} ({request.holder})" if subject else request.holder
+            return pb.Lease(expires_in_s=self._leases.acquire(request.lease_id, holder))
 
     def RenewLease(self, request: pb.RenewLeaseRequest, context: grpc.ServicerContext) -> pb.Lease:
         with _refusals(context):
@@ -232,12 +235,55 @@ class TokenCheck(grpc.ServerInterceptor):
         return continuation(details) if right else self._refusing
 
 
+class CertificateCheck(grpc.ServerInterceptor):
+    """Lets no revoked certificate through, before any message of a call is read. TLS itself refuses all others."""
+
+    def __init__(self, tls: TlsFolder) -> None:
+        self._tls = tls
+
+    def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Any], details: grpc.HandlerCallDetails
+    ) -> Any:
+        handler = continuation(details)
+        return handler and self._behind_check(handler)
+
+    def _behind_check(self, handler: Any) -> grpc.RpcMethodHandler[bytes, bytes]:
+        # Who calls is known only where the call is served, and there gRPC has parsed what a handler for single
+        # messages is given. A handler for streams of bytes, whatever kind of call it is, parses when it wants to.
+        def serve(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            if objection := self._tls.objection(_peer(context, "x509_pem_cert")):
+                context.abort(grpc.StatusCode.UNAUTHENTICATED, objection)
+            parsed = map(handler.request_deserializer, requests)
+            given = parsed if handler.request_streaming else next(parsed)
+            if handler.response_streaming:
+                yield from map(
+                    handler.response_serializer, (handler.unary_stream or handler.stream_stream)(given, context)
+                )
+            else:
+                yield handler.response_serializer((handler.unary_unary or handler.stream_unary)(given, context))
+
+        return grpc.stream_stream_rpc_method_handler(serve)
+
+
+def _subject(context: grpc.ServicerContext) -> str:
+    """The name in the certificate of whoever calls; "" without TLS."""
+    return _peer(context, "x509_common_name").decode(errors="replace")
+
+
+def _peer(context: grpc.ServicerContext, key: str) -> bytes:
+    values = context.auth_context().get(key)
+    return bytes(values[0]) if values else b""
+
+
 class PortInUse(Exception):
     """The address can't be listened on."""
 
 
-def create_server(service: Service, token: str, host: str, port: int) -> tuple[grpc.Server, str]:
+def create_server(service: Service, access: str | TlsFolder, host: str, port: int) -> tuple[grpc.Server, str]:
     """A server that is not started yet, and its address "host:port". Port 0 is any free one.
+
+    Args:
+        access: Who is let in: the token that each call must carry, or mutual TLS.
 
     Raises:
         PortInUse: somebody else listens there, or it is not this machine's.
@@ -246,7 +292,7 @@ def create_server(service: Service, token: str, host: str, port: int) -> tuple[g
     _try_port(host, port, target)
     server = grpc.server(
         ThreadPoolExecutor(_THREADS, thread_name_prefix="call"),
-        interceptors=[TokenCheck(token)],
+        interceptors=[TokenCheck(access) if isinstance(access, str) else CertificateCheck(access)],
         options=[
             # Else a second agent would share the port in silence.
             ("grpc.so_reuseport", 0),
@@ -262,10 +308,28 @@ def create_server(service: Service, token: str, host: str, port: int) -> tuple[g
     )
     agent_pb2_grpc.add_AgentServicer_to_server(service, server)
     try:
-        bound = server.add_insecure_port(f"{target}:{port}")
+        if isinstance(access, str):
+            bound = server.add_insecure_port(f"{target}:{port}")
+        else:
+            bound = server.add_secure_port(f"{target}:{port}", _credentials(access))
     except RuntimeError as error:
         raise PortInUse(f"can't listen on {target}:{port}") from error
     return server, f"{target}:{bound}"
+
+
+def _credentials(tls: TlsFolder) -> grpc.ServerCredentials:
+    """Mutual TLS with keys that are looked at in each handshake, so that renewed ones need no restart."""
+
+    def configuration(keys: Keys) -> grpc.ServerCertificateConfiguration:
+        return grpc.ssl_server_certificate_configuration([(keys.key, keys.certificate)], keys.authority)
+
+    def renewed() -> grpc.ServerCertificateConfiguration | None:
+        keys = tls.renewed()
+        return configuration(keys) if keys else None
+
+    # The stubs do not know that None is "no change".
+    fetcher = cast(Callable[[], grpc.ServerCertificateConfiguration], renewed)
+    return grpc.dynamic_ssl_server_credentials(configuration(tls.keys), fetcher, require_client_authentication=True)
 
 
 def _try_port(host: str, port: int, target: str) -> None:

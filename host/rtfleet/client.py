@@ -30,6 +30,7 @@ from rtfleet.records import (
     Reading,
     RuntimeFacts,
 )
+from rtfleet.this_machine import is_this_machine
 from rtfleet.transports import Link
 from rtfleet_protos import agent_pb2 as pb
 from rtfleet_protos.agent_pb2_grpc import AgentStub
@@ -78,8 +79,8 @@ class AgentClient:
     def __init__(self, link: Link, device: str) -> None:
         self.device = device
         self.lease_id = ""
-        self._metadata = (("authorization", f"Bearer {link.token}"),)
-        self._channel = grpc.aio.insecure_channel(link.address, options=[("grpc.enable_http_proxy", 0)])
+        self._metadata = (("authorization", f"Bearer {link.token}"),) if link.token else ()
+        self._channel = _channel(link)
         self._stub: Any = AgentStub(self._channel)
 
     async def __aenter__(self) -> AgentClient:
@@ -102,9 +103,11 @@ class AgentClient:
         code, detail = error.code(), error.details() or ""
         where = f"device '{self.device}': "
         if code == grpc.StatusCode.UNAUTHENTICATED:
-            return DeviceError(
-                f"{where}the agent refused the token ({detail})", "use this agent start's own token", retryable=False
-            )
+            if self._metadata:
+                text, hint = f"the agent refused the token ({detail})", "use this agent start's own token"
+            else:
+                text, hint = f"the agent refused this host: {detail}", "rtfleet pki issue makes a new certificate"
+            return DeviceError(f"{where}{text}", hint, retryable=False)
         if code == grpc.StatusCode.UNAVAILABLE:
             return DeviceError(
                 f"{where}the agent does not answer ({detail})", "see whether it still runs", "UNAVAILABLE"
@@ -163,7 +166,7 @@ class AgentClient:
             store_free_bytes=reply.store_free_bytes,
             lease_holder=reply.lease.holder,
             lease_expires_in_s=reply.lease.expires_in_s,
-            is_host=is_host,
+            is_host=is_host or is_this_machine(reply.boot_id),
             cores_info=tuple(
                 CoreFacts(core.index, _optional(core, "capacity"), _optional(core, "max_frequency_khz"))
                 for core in reply.core_info
@@ -320,6 +323,21 @@ class AgentClient:
         """End the launch at once."""
         request = pb.LaunchRef(lease_id=self.lease_id, launch_id=launch_id)
         await self._call(self._stub.Cancel(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S))
+
+
+def _channel(link: Link) -> grpc.aio.Channel:
+    options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0)]
+    if link.tls is None:
+        return grpc.aio.insecure_channel(link.address, options=options)
+    options += [
+        ("grpc.ssl_target_name_override", link.tls.agent_name),
+        # A device whose network is gone is noticed also in a long launch that says little.
+        ("grpc.keepalive_time_ms", 20_000),
+        ("grpc.keepalive_timeout_ms", 20_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    credentials = grpc.ssl_channel_credentials(link.tls.authority, link.tls.key, link.tls.certificate)
+    return grpc.aio.secure_channel(link.address, credentials, options=options)
 
 
 # ---- conversions ---------------------------------------------------------------------------------------------------

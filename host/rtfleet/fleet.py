@@ -29,6 +29,8 @@ class Device:
         profile: Name of its profile; "" is the one that matches best.
         labels: What `--device label:L` finds it by.
         cpus: Cores to measure on: of a kind, or by number; () is the scheduler's choice.
+        tls: Of a "grpc" device: folder of this host's certificate; None is the default one.
+        python: Of an "ssh" device: a Python there that has the agent; "" brings one along.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Device:
     profile: str = ""
     labels: tuple[str, ...] = ()
     cpus: CoreSpec = ()
+    tls: Path | None = None
+    python: str = ""
 
 
 LOCAL = Device(name="local", connect="local")
@@ -51,6 +55,8 @@ class _DeviceTable:
     profile: str = ""
     labels: tuple[str, ...] = ()
     cpus: CoreSpec = ()
+    tls: str = ""
+    python: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def read_fleet(path: Path) -> tuple[Device, ...]:
         raise UsageError(f"{path}: device: names no device", hint='add [device.NAME] with connect = "local"')
     for name, table in tables.items():
         _check(name, table, f"{path}: {toml_file.key_path('device', name)}")
-    return tuple(Device(name, **vars(table)) for name, table in tables.items())
+    return tuple(_device(name, table, path.parent) for name, table in tables.items())
 
 
 def choose(devices: Sequence[Device], wanted: Sequence[str]) -> tuple[Device, ...]:
@@ -110,6 +116,12 @@ def _by_label(devices: Sequence[Device]) -> Mapping[str, list[str]]:
     return {label: [device.name for device in devices if label in device.labels] for label in labels}
 
 
+def _device(name: str, table: _DeviceTable, folder: Path) -> Device:
+    # As paths in files are: from where the file is.
+    tls = folder / Path(table.tls).expanduser() if table.tls else None
+    return Device(name, **{**vars(table), "tls": tls})
+
+
 def _check(name: str, table: _DeviceTable, where: str) -> None:
     # A device's name stands in case ids, file names and flags.
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name == "auto":
@@ -124,8 +136,8 @@ def _check(name: str, table: _DeviceTable, where: str) -> None:
     if kind not in patterns or not re.fullmatch(patterns[kind], address) or (":" in table.connect) != bool(address):
         near = toml_file.did_you_mean(kind, patterns) if kind not in patterns else ""
         raise UsageError(f"{where}.connect: {table.connect!r} is no connection{near}", hint=CONNECTIONS)
-    for key in ("serial", "adb_server"):
-        if kind != "adb" and getattr(table, key):
-            raise UsageError(f'{where}.{key}: is only for connect = "adb", and this is {table.connect!r}')
+    for key, only in (("serial", "adb"), ("adb_server", "adb"), ("tls", "grpc:..."), ("python", "ssh:...")):
+        if kind != only.partition(":")[0] and getattr(table, key):
+            raise UsageError(f'{where}.{key}: is only for connect = "{only}", and this is {table.connect!r}')
     if not isinstance(table.cpus, str) and any(cpu < 0 for cpu in table.cpus):
         raise UsageError(f"{where}.cpus: a core's number is 0 or more")

@@ -42,6 +42,22 @@ def test_a_fleet_is_read_whole(tmp_path: Path) -> None:
     )
 
 
+def test_keys_lie_where_the_fleet_file_says_from_its_own_folder(tmp_path: Path) -> None:
+    text = """
+    [device.near]
+    connect = "grpc:near:7411"
+    tls     = "keys/ann"
+    [device.home]
+    connect = "grpc:home:7411"
+    tls     = "~/keys"
+    """
+
+    near, home = fleet.read_fleet(_fleet(tmp_path, text))
+
+    assert near.tls == tmp_path / "keys" / "ann"
+    assert home.tls == Path.home() / "keys"
+
+
 def test_without_a_file_the_fleet_is_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
@@ -106,6 +122,8 @@ def test_an_unknown_device_or_label_names_those_there_are(tmp_path: Path, wanted
         ("[device.a]\nconnect = 'local:'", "device.a.connect: 'local:' is no connection"),
         ("[device.a]\nconnect = 'ssh:-oProxyCommand=x'", "is no connection"),
         ("[device.a]\nconnect = 'local'\nserial = '1'", 'device.a.serial: is only for connect = "adb"'),
+        ("[device.a]\nconnect = 'local'\ntls = 'keys'", 'device.a.tls: is only for connect = "grpc:..."'),
+        ("[device.a]\nconnect = 'grpc:a:1'\npython = 'p'", 'device.a.python: is only for connect = "ssh:..."'),
         ("[device.'a/b']\nconnect = 'local'", 'device."a/b": a device\'s name is letters'),
         ("[device.auto]\nconnect = 'local'", "device.auto: a device's name"),
         (

@@ -15,6 +15,7 @@ from rtfleet.cli.devices import devices
 from rtfleet.cli.doctor import doctor
 from rtfleet.cli.export import export
 from rtfleet.cli.models import app as models_app
+from rtfleet.cli.pki import app as pki_app
 from rtfleet.cli.run import run
 from rtfleet.cli.show import show
 from rtfleet.errors import RtfleetError
@@ -38,6 +39,7 @@ app.command()(devices)
 app.add_typer(models_app, name="models")
 app.add_typer(bundle_app, name="bundle")
 app.command()(doctor)
+app.add_typer(pki_app, name="pki")
 
 
 def _print_version(asked: bool) -> None:

@@ -10,9 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from rtfleet.bundle import Bundle
+from rtfleet.certificates import day
 from rtfleet.delivery import Delivered
 from rtfleet.doctor import Finding
 from rtfleet.models.stock import InStock
+from rtfleet.pki import Issued
 from rtfleet.report.console import STYLES
 from rtfleet.report.rows import NONE, agreement, snr
 from rtfleet.report.words import significant, visible
@@ -74,6 +76,21 @@ def bundles(found: Sequence[Bundle]) -> Table:
     for one in found:
         used = datetime.fromtimestamp(one.used_at).astimezone().isoformat(" ", "minutes")
         table.add_row(one.name, one.arch, ", ".join(one.runtimes) or NONE, f"{one.size_bytes / 1e6:.0f}", used)
+    return table
+
+
+def issued(found: Sequence[Issued], now: datetime) -> Table:
+    """One row a certificate."""
+    table = Table(box=None, pad_edge=False, show_edge=False)
+    for heading in ("name", "role", "state", "until", "serial"):
+        table.add_column(heading, overflow="fold")
+    for one in found:
+        said = one.certificate
+        if one.revoked:
+            state = Text(f"revoked {day(one.revoked.at)}", "red")
+        else:
+            state = Text("counts", "green") if one.counts(now) else Text("expired", "yellow")
+        table.add_row(Text(said.name), Text(said.role), state, Text(day(said.valid_until)), Text(said.serial))
     return table
 
 

@@ -11,16 +11,28 @@ from rtfleet.fleet import Device
 
 
 @dataclass(frozen=True, repr=False)
+class Tls:
+    """What mutual TLS is spoken with: PEM, and the name that the agent's certificate must have."""
+
+    authority: bytes
+    certificate: bytes
+    key: bytes
+    agent_name: str
+
+
+@dataclass(frozen=True, repr=False)
 class Link:
-    """Where an agent listens and how to be let in. The token never enters a log: it has no repr.
+    """Where an agent listens and how to be let in. Token and keys never enter a log: they have no repr.
 
     Attributes:
+        token: "" where `tls` lets us in.
         is_host: The device is the machine that this process runs on: nothing else may run while a block is timed.
     """
 
     address: str
     token: str
     is_host: bool = False
+    tls: Tls | None = None
 
 
 def connect(device: Device, cache: Path) -> AbstractAsyncContextManager[Link]:
@@ -29,13 +41,17 @@ def connect(device: Device, cache: Path) -> AbstractAsyncContextManager[Link]:
     Raises (on entering):
         DeviceError: there is no such way in this version, or the device did not let us in.
     """
-    from rtfleet.transports import local
+    from rtfleet.transports import local, network, ssh
 
     way, _, rest = device.connect.partition(":")
     if way == "local":
         return local.connect(device.name, local.store_of(cache, rest), rest)
+    if way == "grpc":
+        return network.connect(device, rest)
+    if way == "ssh":
+        return ssh.connect(device, rest, cache)
     raise DeviceError(
-        f'device \'{device.name}\': this version reaches devices by connect = "local" only, not by "{device.connect}"',
+        f"device '{device.name}': this version can't reach devices by connect = \"{device.connect}\"",
         "start rtfleet on the device itself",
         retryable=False,
     )
