@@ -11,11 +11,11 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from rtfleet import events, launch_log, launching, plan, preparing, resume, station, statistics
-from rtfleet.client import LaunchOrder
 from rtfleet.errors import DeviceError, LeaseHeld, RtfleetError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
 from rtfleet.fleet import Device
+from rtfleet.launch_order import LaunchOrder
 from rtfleet.launching import Campaign
 from rtfleet.order import Order
 from rtfleet.records import CaseError, CaseResult, Launch, Preflight

@@ -1,34 +1,23 @@
-"""One agent, as the host speaks to it. The only host module that sees protobuf; RPC errors become `errors.py`."""
+"""One agent, as the host speaks to it; RPC errors become `errors.py`. Only wire.py sees protobuf beside it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any, TypeVar
 
 import grpc
-import numpy as np
 
 from rtfleet import launch_log as log
+from rtfleet import wire
 from rtfleet.artifact import File, Graph, Tensor
 from rtfleet.errors import DeviceError, LeaseHeld
-from rtfleet.loop import Chain, Loop
-from rtfleet.operators import Operators, OperatorTime
+from rtfleet.launch_order import LaunchOrder
 from rtfleet.records import (
-    BusyProcess,
     CoreFacts,
     DeviceFacts,
-    DeviceState,
-    Kind,
-    Nanoseconds,
-    Options,
-    Phase,
-    Placement,
     Probe,
-    Reading,
-    RuntimeFacts,
 )
 from rtfleet.this_machine import is_this_machine
 from rtfleet.transports import Link
@@ -45,32 +34,6 @@ DESCRIBE_TIMEOUT_S = 120.0
 PROBE_TIMEOUT_S = 60.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class LaunchOrder:
-    """A launch as the host asks for it; the fields of the wire's LaunchRequest.
-
-    Attributes:
-        hop_ns: 0 is back to back.
-        min_frames: With `min_duration_ns`, what ends the launch; `block_frames` lie between two speed probes.
-    """
-
-    launch_id: str
-    kind: Kind
-    runtime: str
-    graphs: tuple[Graph, ...]
-    feeds_sha256: str
-    options: Options
-    hop_ns: int
-    min_frames: int
-    min_duration_ns: int
-    block_frames: int
-    timeout_s: float
-    loop: Loop | None = None
-    optimize: bool = True
-    warmup_frames: int = 50
-    warmup_ns: int = 500_000_000
 
 
 class AgentClient:
@@ -160,7 +123,7 @@ class AgentClient:
             agent_version=reply.agent_version,
             protocol_version=reply.protocol_version,
             python_version=reply.python_version,
-            runtimes=tuple(map(_runtime_facts, reply.runtimes)),
+            runtimes=tuple(map(wire.runtime_facts, reply.runtimes)),
             sensors=tuple(reply.sensors),
             missing_sensors=dict(reply.missing_sensors),
             store_free_bytes=reply.store_free_bytes,
@@ -168,7 +131,7 @@ class AgentClient:
             lease_expires_in_s=reply.lease.expires_in_s,
             is_host=is_host or is_this_machine(reply.boot_id),
             cores_info=tuple(
-                CoreFacts(core.index, _optional(core, "capacity"), _optional(core, "max_frequency_khz"))
+                CoreFacts(core.index, wire.optional(core, "capacity"), wire.optional(core, "max_frequency_khz"))
                 for core in reply.core_info
             ),
         )
@@ -242,9 +205,9 @@ class AgentClient:
 
     async def inspect(self, runtime: str, graph: Graph) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         """Inputs and outputs of a graph whose files the agent has, as the runtime sees them."""
-        request = pb.InspectRequest(lease_id=self.lease_id, runtime=runtime, graph=_graph(graph))
+        request = pb.InspectRequest(lease_id=self.lease_id, runtime=runtime, graph=wire.graph(graph))
         reply = await self._call(self._stub.Inspect(request, metadata=self._metadata, timeout=DESCRIBE_TIMEOUT_S))
-        return tuple(map(_tensor, reply.inputs)), tuple(map(_tensor, reply.outputs))
+        return tuple(map(wire.tensor, reply.inputs)), tuple(map(wire.tensor, reply.outputs))
 
     async def probe(self, cpus: Sequence[int] = ()) -> Probe:
         """How fast the device is right now on these cores (none: the scheduler's choice), and its state.
@@ -256,7 +219,7 @@ class AgentClient:
         reply: pb.ProbeReply = await self._call(
             self._stub.Probe(request, metadata=self._metadata, timeout=PROBE_TIMEOUT_S)
         )
-        return Probe(reply.probe_ns, _device_state(reply.state), None if reply.cpu < 0 else reply.cpu)
+        return Probe(reply.probe_ns, wire.device_state(reply.state), None if reply.cpu < 0 else reply.cpu)
 
     async def launch(self, order: LaunchOrder) -> AsyncIterator[log.LaunchEvent]:
         """Start a launch and yield its events. A line that breaks is taken up again where it was.
@@ -275,13 +238,13 @@ class AgentClient:
             raise
 
     async def _launch(self, order: LaunchOrder) -> AsyncIterator[log.LaunchEvent]:
-        stream = self._stub.Launch(_launch_request(order, self.lease_id), metadata=self._metadata)
+        stream = self._stub.Launch(wire.launch_request(order, self.lease_id), metadata=self._metadata)
         number, tries = 0, 0
         while True:
             try:
                 async for message in stream:
                     number, tries = message.number, 0
-                    event = _event(message)
+                    event = wire.event(message)
                     if event is not None:
                         yield event
                 return
@@ -299,7 +262,7 @@ class AgentClient:
     async def held_events(self, launch_id: str) -> list[log.LaunchEvent]:
         """All events of a launch that this lease started before, to its end; [] where the agent has none of it."""
         try:
-            return [event async for message in self._resume(launch_id, 0) if (event := _event(message)) is not None]
+            return [event async for message in self._resume(launch_id, 0) if (event := wire.event(message)) is not None]
         except grpc.aio.AioRpcError as error:
             if error.code() == grpc.StatusCode.NOT_FOUND:
                 return []
@@ -338,169 +301,3 @@ def _channel(link: Link) -> grpc.aio.Channel:
     ]
     credentials = grpc.ssl_channel_credentials(link.tls.authority, link.tls.key, link.tls.certificate)
     return grpc.aio.secure_channel(link.address, credentials, options=options)
-
-
-# ---- conversions ---------------------------------------------------------------------------------------------------
-
-
-def _graph(graph: Graph) -> pb.Graph:
-    return pb.Graph(
-        name=graph.name,
-        files=[pb.File(path=file.path, sha256=file.sha256, size_bytes=file.size_bytes) for file in graph.files],
-        shapes=[pb.Shape(input=name, dims=dims) for name, dims in graph.shapes.items()],
-        states=[
-            pb.StatePair(
-                input=state.input, output=state.output, initial_sha256=state.initial.sha256 if state.initial else ""
-            )
-            for state in graph.states
-        ],
-    )
-
-
-def _loop(loop: Loop | None) -> dict[str, Any]:
-    """The field of the request's loop and its message."""
-    if loop is None:
-        return {"frame": pb.FrameLoop()}
-    if isinstance(loop, Chain):
-        return {"chain": pb.ChainLoop(edges=[pb.Edge(**vars(edge)) for edge in loop.edges])}
-    carried = [pb.Carried(source=one.source, input=one.input) for one in loop.carried]
-    caches = [pb.Cache(input=one.input, output=one.output, dims=one.shape, fixed=one.fixed) for one in loop.caches]
-    plain = {name: value for name, value in vars(loop).items() if name not in ("carried", "caches")}
-    return {"seq2seq": pb.Seq2SeqLoop(carried=carried, caches=caches, **plain)}
-
-
-def _launch_request(order: LaunchOrder, lease_id: str) -> pb.LaunchRequest:
-    return pb.LaunchRequest(
-        lease_id=lease_id,
-        launch_id=order.launch_id,
-        kind=order.kind,
-        runtime=order.runtime,
-        graphs=list(map(_graph, order.graphs)),
-        feeds_sha256=order.feeds_sha256,
-        **_loop(order.loop),
-        options=pb.Options(
-            accelerator=order.options.accelerator,
-            threads=order.options.threads,
-            cpus=order.options.cpus,
-            allow_fallback=order.options.allow_fallback,
-            optimize=order.optimize,
-        ),
-        hop_ns=order.hop_ns,
-        warmup_frames=order.warmup_frames,
-        warmup_ns=order.warmup_ns,
-        min_frames=order.min_frames,
-        min_duration_ns=order.min_duration_ns,
-        block_frames=order.block_frames,
-        timeout_s=order.timeout_s,
-    )
-
-
-def _runtime_facts(facts: pb.RuntimeFacts) -> RuntimeFacts:
-    return RuntimeFacts(
-        name=facts.name,
-        version=facts.version,
-        library_sha256=facts.library_sha256,
-        accelerators=tuple(facts.accelerators),
-        unavailable=dict(facts.unavailable),
-        error=facts.error,
-    )
-
-
-def _tensor(tensor: pb.Tensor) -> Tensor:
-    return Tensor(
-        name=tensor.name,
-        dtype=tensor.dtype,
-        shape=tuple(tensor.dims),
-        scale=_optional(tensor, "scale"),
-        zero_point=_optional(tensor, "zero_point"),
-    )
-
-
-def _optional(message: Any, name: str) -> Any:
-    return getattr(message, name) if message.HasField(name) else None
-
-
-def _nanoseconds(column: bytes) -> Nanoseconds:
-    return np.frombuffer(column, "<i8").astype(np.int64)
-
-
-_PHASES: Mapping[int, Phase] = {pb.WARMUP: "WARMUP", pb.PACED: "PACED", pb.BURST: "BURST"}
-
-
-def _event(message: pb.Event) -> log.LaunchEvent | None:
-    """A wire event as a record; None for one that this host does not know (a newer agent may tell more)."""
-    kind = message.WhichOneof("event")
-    body: Any = getattr(message, kind) if kind else None
-    if kind == "started":
-        return log.Started(body.at_mono_ns, body.at_unix_ns, body.boot_id)
-    if kind == "loaded":
-        placed = body.placement
-        return log.Loaded(
-            compile_ns=body.compile_ns,
-            load_ns=body.load_ns,
-            first_inference_ns=body.first_inference_ns,
-            placement=_placement(placed),
-            runtime=_runtime_facts(body.runtime),
-            rss_before_load_bytes=_optional(body, "rss_before_load_bytes"),
-            rss_after_load_bytes=_optional(body, "rss_after_load_bytes"),
-            memory_reason=body.memory_reason,
-        )
-    if kind == "block":
-        return log.Frames(
-            phase=_PHASES[body.phase],
-            probe_before_ns=body.probe_before_ns,
-            probe_after_ns=body.probe_after_ns,
-            cpu=None if body.cpu < 0 else body.cpu,
-            started_mono_ns=body.started_mono_ns,
-            latency_ns=_nanoseconds(body.latency_ns),
-            lateness_ns=_nanoseconds(body.lateness_ns),
-            marks=tuple(body.marks),
-            busy=tuple(map(_busy, body.busy)),
-            others_core_share=_optional(body, "others_core_share"),
-            first_token_ns=_nanoseconds(body.first_token_ns),
-            tokens=_nanoseconds(body.tokens),
-        )
-    if kind == "device_state":
-        return log.Conditions("after" if body.after else "during" if body.during else "before", _device_state(body))
-    if kind == "outputs":
-        columns = {
-            column.name: np.frombuffer(column.data, column.dtype).reshape(tuple(column.dims)) for column in body.columns
-        }
-        return log.Outputs(body.first_frame, columns)
-    if kind == "operators":
-        times = map(_operator_time, body.operators)
-        return Operators(tuple(sorted(times, key=lambda one: one.total_ns, reverse=True)))
-    if kind == "finished":
-        return log.Finished(_optional(body, "peak_rss_bytes"), body.memory_reason, _optional(body, "overhead_ns"))
-    if kind == "failed":
-        return log.Failed(pb.FailureKind.Name(body.kind), body.message, body.signal, body.stderr)
-    return None
-
-
-def _placement(placed: pb.Placement) -> Placement:
-    return Placement(
-        asked=placed.asked,
-        ran=placed.ran,
-        accelerated_share=_optional(placed, "accelerated_share"),
-        notes=tuple(placed.notes),
-        accelerated_nodes=_optional(placed, "accelerated_nodes"),
-        nodes=_optional(placed, "nodes"),
-    )
-
-
-def _operator_time(time: pb.OperatorTime) -> OperatorTime:
-    return OperatorTime(time.name, time.op_type, time.calls, time.total_ns, time.ran_on, _optional(time, "accelerated"))
-
-
-def _device_state(state: pb.DeviceState) -> DeviceState:
-    readings = {name: _reading(reading) for name, reading in sorted(state.readings.items())}
-    return DeviceState(state.at_mono_ns, readings, tuple(map(_busy, state.busy)))
-
-
-def _busy(process: pb.BusyProcess) -> BusyProcess:
-    return BusyProcess(process.pid, process.name, process.core_share, _optional(process, "core"))
-
-
-def _reading(reading: pb.Reading) -> Reading:
-    kind = reading.WhichOneof("value")
-    return Reading(getattr(reading, kind) if kind else None, reading.reason)

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from rtfleet import budget, events, history, launch_log, plan, preflight, statistics, sustained, validation
 from rtfleet.artifact import Artifact
-from rtfleet.client import LaunchOrder
 from rtfleet.errors import DeviceError
 from rtfleet.export.job import Exports
 from rtfleet.launch_log import LaunchEvent
+from rtfleet.launch_order import LaunchOrder
 from rtfleet.order import BASELINE, Order
 from rtfleet.records import Case, CaseError, Launch, Preflight
 from rtfleet.run_file import Journal

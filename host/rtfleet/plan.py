@@ -9,8 +9,8 @@ from typing import Protocol, TypeAlias, TypeVar
 
 from rtfleet import budget, clip_checks, cores, power, source
 from rtfleet.artifact import ALL, Artifact, Origin, variants_from
-from rtfleet.client import LaunchOrder
 from rtfleet.fleet import Device
+from rtfleet.launch_order import LaunchOrder
 from rtfleet.order import BASELINE
 from rtfleet.profile import Budget
 from rtfleet.records import Case, DeviceFacts, Kind, Options, RunSettings, Scenario

@@ -18,7 +18,8 @@ import onnx
 
 from rtfleet import feeds, launch_log
 from rtfleet.artifact import File, Graph, file_of
-from rtfleet.client import AgentClient, LaunchOrder
+from rtfleet.client import AgentClient
+from rtfleet.launch_order import LaunchOrder
 from rtfleet.records import DeviceFacts, Launch, Options
 from rtfleet.transports import Link
 from rtfleet_agent.runtimes.tflite_bytes import relu_model

@@ -14,7 +14,8 @@ import pytest
 
 from rtfleet import launch_log
 from rtfleet.artifact import Graph, file_of
-from rtfleet.client import AgentClient, LaunchOrder
+from rtfleet.client import AgentClient
+from rtfleet.launch_order import LaunchOrder
 from rtfleet.records import DeviceFacts, Launch, Options, Probe
 from rtfleet.transports import local
 

@@ -17,7 +17,8 @@ import pytest
 
 from rtfleet import feeds, launch_log
 from rtfleet.artifact import File, Graph, file_of
-from rtfleet.client import AgentClient, LaunchOrder
+from rtfleet.client import AgentClient
+from rtfleet.launch_order import LaunchOrder
 from rtfleet.records import DeviceFacts, Options
 from rtfleet.transports import Link
 
