@@ -21,6 +21,8 @@ from rtfleet_agent.refusal import Refusal
 
 LEASE_LASTS_S = 30.0
 _SHORTEST_LEASE_ID = 16
+# Nobody means to hold a device for longer without a word.
+_LONGEST_S = 7 * 86_400.0
 # An agent that has the lock but does not listen yet answers when it does.
 _ASKER_WAITS_S = 6.0
 
@@ -32,6 +34,8 @@ class Held:
     lease_id: str
     holder: str
     expires_in_s: float
+    since_unix_s: float = 0.0
+    reason: str = ""
 
 
 class Leases:
@@ -48,10 +52,16 @@ class Leases:
         self._mutex = threading.Lock()
         self._lease_id = ""
         self._holder = ""
+        self._reason = ""
+        self._since_unix_s = 0.0
         self._expires_at = 0.0
 
-    def acquire(self, lease_id: str, holder: str) -> float:
+    def acquire(self, lease_id: str, holder: str, lasts_s: float = 0.0, reason: str = "") -> float:
         """Takes the lease, or renews it when it is this one; the seconds that it is good for.
+
+        Args:
+            lasts_s: At least so long without being renewed; 0 is the usual time.
+            reason: Why the device is held, for those who ask for it meanwhile.
 
         Raises:
             Refusal: somebody else holds it, who, and for how long; or a `lease_id` too short to be a secret.
@@ -61,14 +71,18 @@ class Leases:
         with self._mutex:
             remaining = self._expires_at - self._now()
             if remaining > 0 and not self._is(lease_id):
+                why = f" ({self._reason})" if self._reason else ""
                 raise Refusal(
                     "FAILED_PRECONDITION",
-                    f"the device is leased to {self._holder or 'a host without a name'}; "
+                    f"the device is leased to {self._holder or 'a host without a name'}{why}; "
                     f"the lease ends in {remaining:.0f} s unless it is renewed",
                 )
-            self._lease_id, self._holder = lease_id, holder
-            self._expires_at = self._now() + self._lasts_s
-            return self._lasts_s
+            if remaining <= 0:
+                self._since_unix_s = time.time()
+            self._lease_id, self._holder, self._reason = lease_id, holder, reason
+            good_for_s = max(self._lasts_s, min(lasts_s, _LONGEST_S))
+            self._expires_at = max(self._now() + good_for_s, self._expires_at if remaining > 0 else 0.0)
+            return good_for_s
 
     def renew(self, lease_id: str) -> float:
         """Starts the lease's time anew.
@@ -78,13 +92,17 @@ class Leases:
         """
         with self._mutex:
             self._require(lease_id)
-            self._expires_at = self._now() + self._lasts_s
+            self._expires_at = max(self._expires_at, self._now() + self._lasts_s)
             return self._lasts_s
 
-    def release(self, lease_id: str) -> None:
-        """Frees the device. Releasing a lease that is over is no error: the device is not held either way."""
+    def release(self, lease_id: str, *, force: bool = False) -> None:
+        """Frees the device. Releasing a lease that is over is no error: the device is not held either way.
+
+        Args:
+            force: Whoever's lease it is.
+        """
         with self._mutex:
-            if self._is(lease_id):
+            if force or self._is(lease_id):
                 self._expires_at = 0.0
 
     def check(self, lease_id: str) -> None:
@@ -101,7 +119,9 @@ class Leases:
         """The lease in force; None where the device is free."""
         with self._mutex:
             remaining = self._expires_at - self._now()
-            return Held(self._lease_id, self._holder, remaining) if remaining > 0 else None
+            if remaining <= 0:
+                return None
+            return Held(self._lease_id, self._holder, remaining, self._since_unix_s, self._reason)
 
     def _is(self, lease_id: str) -> bool:
         return hmac.compare_digest(self._lease_id.encode(), lease_id.encode())

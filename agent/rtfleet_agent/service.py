@@ -61,7 +61,8 @@ class Service(agent_pb2_grpc.AgentServicer):
         with _refusals(context):
             subject = _subject(context)
             holder = f"{subject} ({request.holder})" if subject else request.holder
-            return pb.Lease(expires_in_s=self._leases.acquire(request.lease_id, holder))
+            good_for_s = self._leases.acquire(request.lease_id, holder, request.lasts_s, request.reason)
+            return pb.Lease(expires_in_s=good_for_s)
 
     def RenewLease(self, request: pb.RenewLeaseRequest, context: grpc.ServicerContext) -> pb.Lease:
         with _refusals(context):
@@ -69,7 +70,7 @@ class Service(agent_pb2_grpc.AgentServicer):
 
     def ReleaseLease(self, request: pb.ReleaseLeaseRequest, context: grpc.ServicerContext) -> pb.ReleaseLeaseReply:
         with _refusals(context):
-            self._leases.release(request.lease_id)
+            self._leases.release(request.lease_id, force=request.force)
             return pb.ReleaseLeaseReply()
 
     def Have(self, request: pb.HaveRequest, context: grpc.ServicerContext) -> pb.HaveReply:

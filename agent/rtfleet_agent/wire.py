@@ -189,13 +189,21 @@ def description(device: Device, facts: Iterable[RuntimeFacts], held: Held | None
         runtimes=[_facts(each) for each in facts],
         sensors=device.sensors,
         missing_sensors=device.missing_sensors,
-        lease=None if held is None else pb.LeaseState(holder=held.holder, expires_in_s=held.expires_in_s),
+        lease=_lease(held),
         store_free_bytes=free_bytes,
         python_version=device.python_version,
         core_info=[
             pb.CoreInfo(index=core.index, capacity=core.capacity, max_frequency_khz=core.max_frequency_khz)
             for core in device.cores
         ],
+    )
+
+
+def _lease(held: Held | None) -> pb.LeaseState | None:
+    if held is None:
+        return None
+    return pb.LeaseState(
+        holder=held.holder, expires_in_s=held.expires_in_s, since_unix_s=held.since_unix_s, reason=held.reason
     )
 
 

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from rtfleet import events, launch_log, launching, plan, preparing, resume, station, statistics
+from rtfleet import events, holding, launch_log, launching, plan, preparing, resume, station, statistics
 from rtfleet.errors import DeviceError, LeaseHeld, RtfleetError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
@@ -156,6 +156,7 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
     began_s, joined, away_since_s = clock(), False, 0.0
     while True:
         try:
+            station.refuse_set_aside(order, device)
             async with station.connected(order, device, campaign.journal, done.inbox, done.lease_id) as here:
                 campaign.roster.join(here)
                 campaign.tell(events.DeviceConnected(here.facts))
@@ -164,7 +165,8 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
                 joined, away_since_s = True, 0.0
                 await _take_up(campaign, here, done)
                 await _measure(campaign, here, done)
-                return
+            holding.after_run(order.cache, device, _why_nothing(done))
+            return
         except LeaseHeld as error:
             problem: DeviceError = error
             left_s = run.lease_wait_s - (clock() - began_s) if not joined else 0.0
@@ -176,12 +178,21 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
             break
         campaign.tell(events.Waiting(device.name, "", (problem.text,)))
         await asyncio.sleep(min(left_s, LOOK_AGAIN_S))
+    if problem.kind not in ("LEASE", "SET_ASIDE"):
+        holding.after_run(order.cache, device, problem.text)
     lost = campaign.roster.lose(device, problem)
     campaign.tell(events.DeviceLost(device.name, lost))
     if joined:
         await _give_up(campaign, done, lost)
     else:
         handout.lose(device)
+
+
+def _why_nothing(done: _Done) -> str:
+    """Why a device gave not one good launch though its models are sound; "" where it gave one, or had none to give."""
+    tried = [launch for launches in done.launches.values() for launch in launches]
+    failed = [launch.error for launch in tried if launch.error and launch.error.retryable]
+    return failed[-1].text if failed and len(failed) == len(tried) else ""
 
 
 async def _take_up(campaign: Campaign, here: Station, done: _Done) -> None:

@@ -129,6 +129,8 @@ class AgentClient:
             store_free_bytes=reply.store_free_bytes,
             lease_holder=reply.lease.holder,
             lease_expires_in_s=reply.lease.expires_in_s,
+            lease_since_unix_s=reply.lease.since_unix_s,
+            lease_reason=reply.lease.reason,
             is_host=is_host or is_this_machine(reply.boot_id),
             cores_info=tuple(
                 CoreFacts(core.index, wire.optional(core, "capacity"), wire.optional(core, "max_frequency_khz"))
@@ -136,9 +138,14 @@ class AgentClient:
             ),
         )
 
-    async def acquire(self, lease_id: str, holder: str) -> float:
-        """Take the device for `lease_id`; seconds until it must be renewed. Raises LeaseHeld."""
-        request = pb.AcquireLeaseRequest(lease_id=lease_id, holder=holder)
+    async def acquire(self, lease_id: str, holder: str, lasts_s: float = 0.0, reason: str = "") -> float:
+        """Take the device for `lease_id`; seconds until it must be renewed. Raises LeaseHeld.
+
+        Args:
+            lasts_s: It is good for at least so long without being renewed; 0 is the agent's usual time.
+            reason: Why it is held, for those who ask for it meanwhile.
+        """
+        request = pb.AcquireLeaseRequest(lease_id=lease_id, holder=holder, lasts_s=lasts_s, reason=reason)
         reply = await self._call(self._stub.AcquireLease(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S))
         self.lease_id = lease_id
         return float(reply.expires_in_s)
@@ -149,9 +156,9 @@ class AgentClient:
         reply = await self._call(self._stub.RenewLease(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S))
         return float(reply.expires_in_s)
 
-    async def release(self) -> None:
-        """Give the device back."""
-        request = pb.ReleaseLeaseRequest(lease_id=self.lease_id)
+    async def release(self, *, force: bool = False) -> None:
+        """Give the device back; `force`: whoever holds it."""
+        request = pb.ReleaseLeaseRequest(lease_id=self.lease_id, force=force)
         await self._call(self._stub.ReleaseLease(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S))
 
     @contextlib.asynccontextmanager

@@ -79,6 +79,8 @@ class DeviceFacts:
     store_free_bytes: int = 0
     lease_holder: str = ""
     lease_expires_in_s: float = 0.0
+    lease_since_unix_s: float = 0.0
+    lease_reason: str = ""
     is_host: bool = False
     profile: str = ""
     cores_info: tuple[CoreFacts, ...] = ()

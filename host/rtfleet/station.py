@@ -10,7 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from rtfleet import cores, events, launch_log, profile, resume, transports
+from rtfleet import cores, events, holding, launch_log, profile, resume, transports
 from rtfleet.artifact import Artifact
 from rtfleet.client import AgentClient
 from rtfleet.errors import DeviceError, LeaseHeld, UsageError
@@ -130,6 +130,18 @@ async def connected(
         async with client.leased(lease_id, holder):
             recovered = await _recover(order, device, client, journal)
             yield Station(device, client, facts, matched, recovered, inbox)
+
+
+def refuse_set_aside(order: Order, device: Device) -> None:
+    """Raises DeviceError for a device that gave nothing but errors of late: a run does not wait for it again."""
+    known = holding.health(order.cache, device)
+    if known.set_aside:
+        raise DeviceError(
+            f"device '{device.name}' is set aside after {known.errors} errors in a row; the last: {known.last}",
+            f"mend it, then rtfleet devices release {device.name}",
+            "SET_ASIDE",
+            retryable=False,
+        )
 
 
 def lease_of(order: Order, device: Device) -> str:

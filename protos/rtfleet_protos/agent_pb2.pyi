@@ -140,20 +140,28 @@ class CoreInfo(_message.Message):
     def __init__(self, index: _Optional[int] = ..., capacity: _Optional[int] = ..., max_frequency_khz: _Optional[int] = ...) -> None: ...
 
 class LeaseState(_message.Message):
-    __slots__ = ("holder", "expires_in_s")
+    __slots__ = ("holder", "expires_in_s", "since_unix_s", "reason")
     HOLDER_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_IN_S_FIELD_NUMBER: _ClassVar[int]
+    SINCE_UNIX_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     holder: str
     expires_in_s: float
-    def __init__(self, holder: _Optional[str] = ..., expires_in_s: _Optional[float] = ...) -> None: ...
+    since_unix_s: float
+    reason: str
+    def __init__(self, holder: _Optional[str] = ..., expires_in_s: _Optional[float] = ..., since_unix_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class AcquireLeaseRequest(_message.Message):
-    __slots__ = ("lease_id", "holder")
+    __slots__ = ("lease_id", "holder", "lasts_s", "reason")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
     HOLDER_FIELD_NUMBER: _ClassVar[int]
+    LASTS_S_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
     holder: str
-    def __init__(self, lease_id: _Optional[str] = ..., holder: _Optional[str] = ...) -> None: ...
+    lasts_s: float
+    reason: str
+    def __init__(self, lease_id: _Optional[str] = ..., holder: _Optional[str] = ..., lasts_s: _Optional[float] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class RenewLeaseRequest(_message.Message):
     __slots__ = ("lease_id",)
@@ -162,10 +170,12 @@ class RenewLeaseRequest(_message.Message):
     def __init__(self, lease_id: _Optional[str] = ...) -> None: ...
 
 class ReleaseLeaseRequest(_message.Message):
-    __slots__ = ("lease_id",)
+    __slots__ = ("lease_id", "force")
     LEASE_ID_FIELD_NUMBER: _ClassVar[int]
+    FORCE_FIELD_NUMBER: _ClassVar[int]
     lease_id: str
-    def __init__(self, lease_id: _Optional[str] = ...) -> None: ...
+    force: bool
+    def __init__(self, lease_id: _Optional[str] = ..., force: bool = ...) -> None: ...
 
 class ReleaseLeaseReply(_message.Message):
     __slots__ = ()

@@ -1,4 +1,4 @@
-"""`rtfleet devices`: what is there, and what state it is in."""
+"""`rtfleet devices`: what is there, and what state it is in; holding a device and giving it back."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ from pathlib import Path
 
 import typer
 
+app = typer.Typer(help="List the fleet's devices; hold one, or release it.", invoke_without_command=True)
 
-def devices(
-    fleet: Path = typer.Option(None, "--fleet", help="fleet.toml; default: the one here, else this machine."),
-) -> None:
-    """List the fleet's devices: what each is, which runtimes it has, its profile and who measures on it now.
+_FLEET = typer.Option(None, "--fleet", help="fleet.toml; default: the one here, else this machine.")
+
+
+@app.callback()
+def devices(context: typer.Context, fleet: Path = _FLEET) -> None:
+    """List the fleet's devices: what each is, which runtimes it has, its profile and who has it now, since when.
 
     Exit codes: 0 all answered, 4 a device did not.
     """
+    if context.invoked_subcommand is not None:
+        return
     import asyncio
 
     from rtfleet import fleet as fleets
@@ -24,3 +29,48 @@ def devices(
     found = asyncio.run(survey.survey(fleets.find(fleet), cache_folder(), fleets.profiles_beside(fleet)))
     console.output().print(tables.devices(found))
     raise typer.Exit(4 if any(answer.error for answer in found) else 0)
+
+
+@app.command()
+def hold(
+    name: str = typer.Argument(..., metavar="NAME", help="A device of the fleet."),
+    for_: str = typer.Option("1h", "--for", metavar="2h", help="How long."),
+    reason: str = typer.Option("", "--reason", metavar="WHY", help="Told to whoever asks for it meanwhile."),
+    fleet: Path = _FLEET,
+) -> None:
+    """Keep everybody else off a device. A phone or a standing agent is held without this command; others while it runs.
+
+    Exit codes: 0 it was held, 4 somebody else has it, or it gives no answer.
+    """
+    import asyncio
+
+    from rtfleet import fleet as fleets
+    from rtfleet import holding
+    from rtfleet.cache import cache_folder
+    from rtfleet.cli import options
+
+    (device,) = fleets.choose(fleets.find(fleet), [name])
+    seconds = options.duration_s(for_, "--for") or 0.0
+    stays = device.connect.partition(":")[0] in holding.STANDING
+    typer.echo(f"{device.name}: held for {for_}{'' if stays else ' while this command runs; Ctrl-C ends it'}", err=True)
+    asyncio.run(holding.hold(device, cache_folder(), seconds, reason))
+
+
+@app.command()
+def release(
+    name: str = typer.Argument(..., metavar="NAME", help="A device of the fleet."),
+    force: bool = typer.Option(False, "--force", help="Whoever has it; what they measure ends."),
+    fleet: Path = _FLEET,
+) -> None:
+    """Bring a device back into use: ends your hold of it, and forgets the errors that it was set aside for.
+
+    Exit codes: 0 it is free, 4 somebody else has it, or it gives no answer.
+    """
+    import asyncio
+
+    from rtfleet import fleet as fleets
+    from rtfleet import holding
+    from rtfleet.cache import cache_folder
+
+    (device,) = fleets.choose(fleets.find(fleet), [name])
+    typer.echo(asyncio.run(holding.release(device, cache_folder(), force=force)))

@@ -11,7 +11,7 @@ import typer
 
 from rtfleet.cli.bundle import app as bundle_app
 from rtfleet.cli.compare import compare
-from rtfleet.cli.devices import devices
+from rtfleet.cli.devices import app as devices_app
 from rtfleet.cli.doctor import doctor
 from rtfleet.cli.export import export
 from rtfleet.cli.models import app as models_app
@@ -35,7 +35,7 @@ app.command()(run)
 app.command()(export)
 app.command()(show)
 app.command()(compare)
-app.command()(devices)
+app.add_typer(devices_app, name="devices")
 app.add_typer(models_app, name="models")
 app.add_typer(bundle_app, name="bundle")
 app.command()(doctor)

@@ -35,12 +35,27 @@ def devices(answers: Sequence[Answer]) -> Table:
             table.add_row(Text(answer.device.name), Text("no answer", "red"), Text(words), "", "")
             continue
         facts = answer.facts
-        state = Text(f"leased by {facts.lease_holder}", "yellow") if facts.lease_holder else Text("free", "green")
+        state = _state(answer)
         size = f"{facts.cores} cores, {facts.memory_bytes / GB:.1f} GB"
         what = ", ".join(filter(None, (facts.model, f"{facts.os} {facts.os_version}", facts.soc, size)))
         runtimes = ", ".join(f"{runtime.name} {runtime.version}" for runtime in facts.runtimes if not runtime.error)
         table.add_row(Text(facts.alias), state, Text(what), Text(facts.profile), Text(runtimes or "none"))
     return table
+
+
+def _state(answer: Answer) -> Text:
+    """Free, or who has it, since when and why; or that runs leave it out."""
+    facts = answer.facts
+    assert facts is not None
+    if facts.lease_holder:
+        since = datetime.fromtimestamp(facts.lease_since_unix_s).strftime("%H:%M") if facts.lease_since_unix_s else ""
+        verb = "held" if facts.lease_reason else "leased"
+        why = f": {facts.lease_reason}" if facts.lease_reason else ""
+        return Text(visible(f"{verb} by {facts.lease_holder}{since and f' since {since}'}{why}"), "yellow")
+    if answer.health.set_aside:
+        said = f"set aside after {answer.health.errors} errors in a row: {answer.health.last}"
+        return Text(visible(f"{said} (rtfleet devices release {answer.device.name})"), "red")
+    return Text("free", "green")
 
 
 def findings(found: Sequence[Finding]) -> Table:
