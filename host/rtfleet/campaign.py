@@ -39,7 +39,7 @@ async def run_campaign(order: Order, exports: Exports, journal: Journal, tell: T
         UsageError: a resumed run whose conditions are not those of its beginning.
         asyncio.CancelledError: after the running launches were cancelled and the leases released.
     """
-    campaign = Campaign(order, exports, journal, tell, Roster(order.devices))
+    campaign = Campaign(order, exports, journal, tell, Roster(order.devices, order.count))
     handout = preparing.Handout(campaign)
     async with asyncio.TaskGroup() as tasks:
         for device in order.devices:
@@ -158,7 +158,8 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
         try:
             station.refuse_set_aside(order, device)
             async with station.connected(order, device, campaign.journal, done.inbox, done.lease_id) as here:
-                campaign.roster.join(here)
+                if not campaign.roster.join(here):
+                    return
                 campaign.tell(events.DeviceConnected(here.facts))
                 if not joined:
                     handout.join(here)
@@ -181,7 +182,9 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
     if problem.kind not in ("LEASE", "SET_ASIDE"):
         holding.after_run(order.cache, device, problem.text)
     lost = campaign.roster.lose(device, problem)
-    campaign.tell(events.DeviceLost(device.name, lost))
+    campaign.tell(events.DeviceLost(device.name, station.case_error(problem)))
+    if lost is None:
+        return
     if joined:
         await _give_up(campaign, done, lost)
     else:

@@ -87,14 +87,22 @@ def read_fleet(path: Path) -> tuple[Device, ...]:
     return tuple(_device(name, table, path.parent) for name, table in tables.items())
 
 
-def choose(devices: Sequence[Device], wanted: Sequence[str]) -> tuple[Device, ...]:
+def choose(devices: Sequence[Device], wanted: Sequence[str], count: int | None = None) -> tuple[Device, ...]:
     """The devices of `NAME` and `label:L` flags, in the fleet's order; without any, or by `auto`, all.
 
+    Args:
+        count: How many of them a run is to take.
+
     Raises:
-        UsageError: a name or a label that no device has.
+        UsageError: a name or a label that no device has, or fewer devices than `count`.
     """
-    if not wanted or "auto" in wanted:
-        return tuple(devices)
+    chosen = tuple(devices) if not wanted or "auto" in wanted else _named(devices, wanted)
+    if count is not None and count > len(chosen):
+        raise UsageError(f"--count {count}: there are {len(chosen)} such devices", "name more, or ask for fewer")
+    return chosen
+
+
+def _named(devices: Sequence[Device], wanted: Sequence[str]) -> tuple[Device, ...]:
     by_label = _by_label(devices)
     names: set[str] = set()
     for word in wanted:

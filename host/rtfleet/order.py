@@ -46,6 +46,7 @@ class Order:
         budgets: metric -> limit of the command line; they replace the profile's and the suite's.
         files_only: Refuse models that are Python.
         profile_ops: After all latency, one launch a case for its times per operator.
+        count: So many of the devices are enough, whichever answer first; None: all.
         profiles: A `device_profiles` folder beside fleet.toml, searched before the shipped one.
         evidence: Of the run that is resumed; it stands in that run's directory, not in the order as it is kept.
     """
@@ -59,6 +60,7 @@ class Order:
     budgets: Mapping[str, float] = field(default_factory=dict)
     files_only: bool = False
     profile_ops: bool = False
+    count: int | None = None
     profiles: Path | None = None
     evidence: Evidence = Evidence()
 

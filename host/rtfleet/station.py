@@ -50,30 +50,49 @@ class Station:
 
 
 class Roster:
-    """The devices of a campaign as they join, go away, come back, or are lost for good."""
+    """The devices of a campaign as they join, go away, come back, or are lost for good.
 
-    def __init__(self, devices: Sequence[Device]) -> None:
-        self.devices = tuple(devices)
+    Args:
+        wanted: So many of them are enough; those that come first are taken. None: all.
+    """
+
+    def __init__(self, devices: Sequence[Device], wanted: int | None = None) -> None:
+        self._asked = tuple(devices)
+        self._wanted = len(self._asked) if wanted is None else wanted
+        self._dismissed: set[Device] = set()
         self.lost: dict[Device, CaseError] = {}
         self._stations: dict[Device, Station] = {}
         self._first_error: DeviceError | None = None
         self._changed = asyncio.Event()
 
     @property
+    def devices(self) -> tuple[Device, ...]:
+        """Those that take part, or may."""
+        return tuple(device for device in self._asked if device not in self._dismissed)
+
+    @property
     def stations(self) -> tuple[Station, ...]:
         """Those that have joined and are not lost, in the order in which they joined."""
         return tuple(one for device, one in self._stations.items() if device not in self.lost)
 
-    def join(self, station: Station) -> None:
-        """A device is connected and leased, for the first time or again."""
+    def join(self, station: Station) -> bool:
+        """A device is connected and leased, for the first time or again. False: enough others came before it."""
+        self._changed.set()
+        if station.device not in self._stations and len(self.stations) >= self._wanted:
+            self._dismissed.add(station.device)
+            return False
         self._stations[station.device] = station
-        self._changed.set()
+        return True
 
-    def lose(self, device: Device, error: DeviceError) -> CaseError:
-        """A device gives no (further) result; the error that its cases have."""
-        self.lost[device] = case_error(error)
-        self._first_error = self._first_error or error
+    def lose(self, device: Device, error: DeviceError) -> CaseError | None:
+        """A device gives no (further) result; the error that its cases have. None: enough others are left."""
         self._changed.set()
+        self._first_error = self._first_error or error
+        left = [one for one in self.devices if one != device and one not in self.lost]
+        if device not in self._stations and len(left) >= self._wanted:
+            self._dismissed.add(device)
+            return None
+        self.lost[device] = case_error(error)
         return self.lost[device]
 
     async def settle(self, grace_s: float) -> None:
@@ -84,7 +103,7 @@ class Roster:
         """
         loop = asyncio.get_running_loop()
         until_s: float | None = None
-        while len(self._stations.keys() | self.lost.keys()) < len(self.devices):
+        while len(self._stations.keys() | self.lost.keys()) < min(self._wanted, len(self.devices)):
             if self._stations and until_s is None:
                 until_s = loop.time() + grace_s
             self._changed.clear()

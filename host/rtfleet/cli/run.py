@@ -14,6 +14,7 @@ def run(
         None, metavar="[quick|full|SUITE.toml|MODEL]", help="A suite, built in or a file, or one model; default quick."
     ),
     device: list[str] = typer.Option([], "--device", help="Device of the fleet: NAME, label:L or auto. Repeatable."),
+    count: int = typer.Option(None, "--count", min=1, help="So many of these devices, whichever answer first."),
     fleet: Path | None = typer.Option(None, "--fleet", help="fleet.toml; default: the one here, else this machine."),
     model: list[str] = typer.Option([], "--model", help="Only these models of the suite. Repeatable."),
     variant: list[str] = typer.Option([], "--variant", help="Only these variants (onnx-fp32, ...). Repeatable."),
@@ -90,13 +91,14 @@ def run(
     order = Order(
         run_id=runs.new_run_id(),
         suite=replace(chosen, settings=settings),
-        devices=fleets.choose(fleets.find(fleet), device),
+        devices=fleets.choose(fleets.find(fleet), device, count),
         cache=cache_folder(),
         baseline=options.baseline(against, chosen, described, suite.find(against)) if against else None,
         only_variants=tuple(variant),
         budgets=options.budgets(budget),
         files_only=files_only,
         profile_ops=profile_ops,
+        count=count,
         profiles=fleets.profiles_beside(fleet),
     )
     raise typer.Exit(present.dry(order) if dry_run else present.run(order, out, targets))
