@@ -193,7 +193,7 @@ def _heading_lines(columns: _Columns) -> Iterator[str]:
 
 
 def _cell(row: Row, name: str) -> str:
-    text: str = getattr(row, name)
+    text: str = row.verdict_text if name == "verdict" else getattr(row, name)
     return f"  {text}" if name == "variant" else text
 
 

@@ -58,7 +58,7 @@ def _table(rows: Rows) -> Iterator[str]:
         for row in group.rows:
             cells = (group.device, group.model, row.variant, shown, row.p50, row.p90, row.p99, row.rtf, row.pacing)
             more = (row.size, row.size_ratio, row.speed_ratio, row.parity, row.agreement)
-            verdict = row.verdict if row.verdict == "PASS" else f"**{row.verdict}**"
+            verdict = row.verdict_text if row.verdict == "PASS" else f"**{escaped(row.verdict_text)}**"
             yield f"| {' | '.join(_cell(cell) for cell in (*cells, *more))} | {verdict} |"
     yield ""
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rtfleet.fidelity import Detections, ParityResult
 from rtfleet.judged import JudgedCase, JudgedRun
+from rtfleet.report.alike import in_full
 from rtfleet.report.rows import NONE, agreement, labels, snr
 from rtfleet.report.words import plural, significant, times, visible
 
@@ -31,9 +32,10 @@ class Parity:
 def parities(judged: JudgedRun) -> tuple[Parity, ...]:
     """The cases whose parity was measured, those of one model on one device together."""
     found: dict[tuple[str, str], list[Parity]] = {}
+    shown = in_full(judged)
     for case in judged.cases:
         identity, result = case.result.case, case.result
-        if result.parity_device or result.parity_host:
+        if identity.id in shown and (result.parity_device or result.parity_host):
             place = f"@{identity.device}/{identity.scenario}"
             one = Parity(
                 model=visible(identity.model),
@@ -89,8 +91,9 @@ def heard(judged: JudgedRun) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """What wake words detected: sentence -> the cases that it holds for; model and device, where for all of them."""
     named = labels(judged)
     found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    shown = in_full(judged)
     for case in judged.cases:
-        if (detections := _detections(case)) is not None:
+        if case.result.case.id in shown and (detections := _detections(case)) is not None:
             identity = case.result.case
             texts = found.setdefault((identity.model, identity.device), {})
             texts.setdefault(_sentence(detections), []).append(named[identity.id])

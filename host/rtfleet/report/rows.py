@@ -9,6 +9,7 @@ from rtfleet.artifact import Artifact
 from rtfleet.fidelity import ParityResult
 from rtfleet.judged import JudgedCase, JudgedRun, Verdict
 from rtfleet.records import Case
+from rtfleet.report.alike import Alike, alike
 from rtfleet.report.words import Scale, scale_of, significant, times, visible
 from rtfleet.savings import Saving, savings
 
@@ -31,6 +32,12 @@ class Row:
     parity: str
     agreement: str
     verdict: Verdict
+    said: str = ""
+
+    @property
+    def verdict_text(self) -> str:
+        """What stands under "verdict": of many devices, how many passed."""
+        return self.said or self.verdict
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,19 @@ def rows_of(judged: JudgedRun) -> Rows:
     """The cases in the order in which they were planned, those of a group together."""
     scale = scale_of(case.summary.response.p99_ns for case in judged.cases if case.summary)
     saved = savings(judged)
-    groups: dict[tuple[str, str, str], list[JudgedCase]] = {}
+    many = alike(judged)
+    groups: dict[tuple[str, str, str], list[tuple[JudgedCase, Alike | None]]] = {}
+    told: set[int] = set()
     for case in judged.cases:
         identity = case.result.case
-        groups.setdefault((identity.model, identity.device, identity.scenario), []).append(case)
-    return Rows(scale.unit, tuple(_group(cases, scale, saved) for cases in groups.values()))
+        together = many.get(identity.id)
+        if together is not None and id(together) not in told:
+            told.add(id(together))
+            where = f"{together.devices} devices of {together.profile}, the slowest's numbers"
+            groups.setdefault((identity.model, where, identity.scenario), []).append((together.worst, together))
+        if together is None or case.verdict != "PASS":
+            groups.setdefault((identity.model, identity.device, identity.scenario), []).append((case, None))
+    return Rows(scale.unit, tuple(_group(where, cases, scale, saved) for (_, where, _), cases in groups.items()))
 
 
 def labels(judged: JudgedRun) -> Mapping[str, str]:
@@ -81,7 +96,10 @@ def labels(judged: JudgedRun) -> Mapping[str, str]:
     return {name: visible(name) for name in ids}
 
 
-def _group(cases: list[JudgedCase], scale: Scale, saved: Mapping[str, Saving]) -> Group:
+def _group(
+    where: str, members: list[tuple[JudgedCase, Alike | None]], scale: Scale, saved: Mapping[str, Saving]
+) -> Group:
+    cases = [case for case, _ in members]
     identity = cases[0].result.case
     artifacts = [case.result.artifact for case in cases if case.result.artifact]
     notes = [artifact.part_of for artifact in artifacts if artifact.part_of]
@@ -90,10 +108,10 @@ def _group(cases: list[JudgedCase], scale: Scale, saved: Mapping[str, Saving]) -
     notes += [artifact.note for artifact in artifacts if artifact.note]
     return Group(
         model=visible(identity.model),
-        device=visible(identity.device),
+        device=visible(where),
         shows=_shows(cases),
         notes=tuple(map(visible, dict.fromkeys(notes))),
-        rows=tuple(_row(case, scale, saved.get(case.result.case.id)) for case in cases),
+        rows=tuple(_row(case, together, scale, saved.get(case.result.case.id)) for case, together in members),
     )
 
 
@@ -112,7 +130,7 @@ def _shows(cases: list[JudgedCase]) -> str:
     return f"paced: response to a frame every {hops_ns[0] / 1e6:g} ms" if hops_ns and hops_ns[0] else "paced: response"
 
 
-def _row(case: JudgedCase, scale: Scale, saving: Saving | None) -> Row:
+def _row(case: JudgedCase, together: Alike | None, scale: Scale, saving: Saving | None) -> Row:
     identity, artifact, summary = case.result.case, case.result.artifact, case.summary
     parity = case.result.parity_device
     return Row(
@@ -127,7 +145,8 @@ def _row(case: JudgedCase, scale: Scale, saving: Saving | None) -> Row:
         speed_ratio=times(saving.speed) if saving and saving.speed is not None else NONE,
         parity=snr(parity) if parity else NONE,
         agreement=agreement(parity) if parity else NONE,
-        verdict=case.verdict,
+        verdict=together.verdict if together else case.verdict,
+        said=visible(together.said) if together else "",
     )
 
 

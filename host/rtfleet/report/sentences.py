@@ -12,6 +12,7 @@ from rtfleet.operators import Operators, OperatorTime
 from rtfleet.order import BASELINE
 from rtfleet.records import DeviceFacts, RuntimeFacts
 from rtfleet.report import comparison
+from rtfleet.report.alike import alike, in_full
 from rtfleet.report.rows import labels
 from rtfleet.report.words import plural, scale_of, significant, sparkline, times, visible
 
@@ -158,10 +159,27 @@ class Advised:
 
 
 def recommendations(judged: JudgedRun) -> tuple[Advised, ...]:
-    """One for each model on each device; where it was measured in two scenarios, for each of them."""
+    """One for each model on each device; where it was measured in two scenarios, for each of them.
+
+    Of many devices alike that should all run the same variant, the slowest speaks for all.
+    """
     named = [(one.model, one.device) for one in judged.recommendations]
+    many, shown = alike(judged), in_full(judged)
     found = []
     for one in judged.recommendations:
+        together = many.get(one.case_id or "")
+        agree = [
+            other
+            for other in judged.recommendations
+            if together is not None
+            and many.get(other.case_id or "") is together
+            and (other.advice, other.model, other.scenario) == (one.advice, one.model, one.scenario)
+        ]
+        if together is not None and len(agree) == together.devices:
+            if one.case_id in shown:
+                whose = f"{one.model} on {together.devices} devices of {together.profile}"
+                found.append(Advised(one.advice, visible(whose), visible(f"{one.reason} ({one.device})")))
+            continue
         scenario = f", {one.scenario}" if named.count((one.model, one.device)) > 1 else ""
         found.append(Advised(one.advice, visible(f"{one.model} on {one.device}{scenario}"), visible(one.reason)))
     return tuple(found)
