@@ -24,6 +24,7 @@ from rtfleet import (
     sustained,
 )
 from rtfleet.artifact import Artifact
+from rtfleet.errors import UsageError
 from rtfleet.judged import GRAVEST_FIRST, Check, JudgedCase, JudgedRun, Verdict
 from rtfleet.metrics import METRICS, find
 from rtfleet.percentile_check import Measured
@@ -264,6 +265,25 @@ def judge(run: Run) -> JudgedRun:
     end = min(ends, key=lambda one: _GRAVEST_CODE_FIRST.index(one.exit_code))
     code = 130 if run.interrupted else end.exit_code
     return JudgedRun(run, cases, end.verdict, code, comparisons, recommend.recommend(cases))
+
+
+def only(judged: JudgedRun, case: str) -> JudgedRun:
+    """The cases whose id has that in it, under the verdict of the whole run.
+
+    Raises:
+        UsageError: there is none.
+    """
+    kept = tuple(one for one in judged.cases if case in one.result.case.id)
+    if not kept:
+        ids = ", ".join(one.result.case.id for one in judged.cases)
+        raise UsageError(f"--case {case}: the run has no such case", f"it has {ids}")
+    shown = {one.result.case.id for one in kept}
+    return replace(
+        judged,
+        cases=kept,
+        comparisons=tuple(one for one in judged.comparisons if one.case_id in shown),
+        recommendations=(),
+    )
 
 
 @dataclass(frozen=True)

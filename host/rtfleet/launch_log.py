@@ -120,7 +120,7 @@ HINTS = {
     "NO_ACCELERATOR": "ask for one that the device offers, or allow the fall-back in the suite",
     "OUT_OF_MEMORY": "free memory on the device, or take a smaller variant",
     "NO_DISK": "free space on the device, or give the agent a larger --store",
-    "KILLED": "see the worker's last words with `rtfleet show RUN --json -`",
+    "KILLED": "see the worker's last words with `rtfleet show RUN --log`",
     "TIMEOUT": "raise --timeout, or look for a hang in the runtime",
     "LEASE_LOST": "the host stopped renewing the lease; run again",
     "INTERNAL": "please report it with the worker's last words",

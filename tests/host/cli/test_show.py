@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from builders import journalled, measured_launch, run_of, whole_case
+from builders import journalled, measured_launch, renamed, run_of, whole_case
+
+from rtfleet.records import CaseError
 
 RUN = run_of(whole_case(measured_launch("l1"), measured_launch("l2", round_=2), measured_launch("l3", round_=3)))
 
@@ -70,3 +72,40 @@ def test_what_is_no_run_is_wrong_usage(tmp_path: Path) -> None:
     assert shown.returncode == 2
     assert "holds no run" in shown.stderr
     assert "Traceback" not in shown.stderr
+
+
+TWO = run_of(
+    whole_case(measured_launch("l1"), measured_launch("l2", round_=2), measured_launch("l3", round_=3)),
+    renamed(
+        whole_case(
+            measured_launch("m1"),
+            measured_launch(
+                "m2",
+                round_=2,
+                error=CaseError("KILLED", "the worker was killed (SIGKILL)", retryable=True),
+                stderr_tail="loading\nout of\x1b[31m memory\n",
+            ),
+        ),
+        model="nova",
+    ),
+)
+
+
+def test_one_case_is_shown_by_itself_under_the_verdict_of_the_run(tmp_path: Path) -> None:
+    folder = journalled(TWO, tmp_path / "run")
+    whole, part, none = _show(folder), _show(folder, "--case", "nova/"), _show(folder, "--case", "vega")
+
+    assert "luna on board" in whole.stdout and "nova on board" in whole.stdout
+    assert "luna on board" not in part.stdout and "nova on board" in part.stdout
+    assert part.returncode == whole.returncode
+    assert none.returncode == 2 and "the run has no such case" in none.stderr
+
+
+def test_the_log_is_what_the_workers_of_failed_launches_said_last(tmp_path: Path) -> None:
+    told = _show(journalled(TWO, tmp_path / "run"), "--log").stdout.splitlines()
+
+    assert told == [
+        "nova/onnx-fp32@board/paced, launch 2 (m2): KILLED: the worker was killed (SIGKILL)",
+        "  loading",
+        "  out of\\x1b[31m memory",
+    ]
