@@ -7,6 +7,7 @@ import os
 import platform
 import secrets
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from rtfleet.plan import Plan
 from rtfleet.records import Run
 from rtfleet.station import Tell
 from rtfleet.version import VERSION
+
+SPARE_THREADS = 8
 
 
 def new_run_id() -> str:
@@ -90,6 +93,9 @@ def _check_sources(order: Order) -> None:
 
 
 async def _campaign(order: Order, folder: Path, journal: run_file.Journal, tell: Tell) -> None:
+    # A device that hangs while it is dialled holds a thread; the others must find one.
+    threads = ThreadPoolExecutor(len(order.devices) + SPARE_THREADS, thread_name_prefix="run")
+    asyncio.get_running_loop().set_default_executor(threads)
     async with Exports(order.cache, folder) as exports:
         await campaign.run_campaign(order, exports, journal, tell)
 
