@@ -8,7 +8,7 @@ repeats with none over, or 11 with one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,7 +46,7 @@ class _Seen:
 
 
 def judge(budget: Budget, artifact: Artifact, measured: Measured) -> Check:
-    """A budget on what every clip takes: the value is the slowest clip's median."""
+    """A budget on what every clip takes: the value is the slowest clip's median, of a FAIL the one that failed."""
 
     def check(verdict: Verdict, reason: str, value: float | None = None, holds: int | None = None) -> Check:
         return Check(
@@ -70,14 +70,12 @@ def judge(budget: Budget, artifact: Artifact, measured: Measured) -> Check:
     ]
     if not seen or any(not one.repeats for launch in seen for one in launch):
         return check("INCONCLUSIVE", "not every clip was measured in every launch: measure longer (--duration)")
-    medians = {
-        clip.clip: float(np.median(np.concatenate([column(launch[index].launch) for launch in seen]))) / 1e6
-        for index, clip in enumerate(clips)
-    }
-    slowest = max(medians, key=lambda name: medians[name])
-    value = medians[slowest]
+    # By place: two clips may have one name.
+    medians_ms = [_median_ms([column(one.launch) for one in same_clip]) for same_clip in zip(*seen, strict=True)]
+    slowest = int(np.argmax(medians_ms))
+    value = medians_ms[slowest]
     holds = sum(all(_proven(one, measured.settings.confidence) for one in launch) for launch in seen)
-    told = f"{slowest}, the slowest of {len(clips)} clips: {value:.4g} ms, the limit is {budget.limit:g}"
+    told = f"{clips[slowest].clip}, the slowest of {len(clips)} clips: {value:.4g} ms, the limit is {budget.limit:g}"
 
     alpha = (1 - measured.settings.confidence) / (len(clips) * len(seen))
     failing = [(at, one) for at, launch in enumerate(seen) for one in launch if _disproven(one, alpha)]
@@ -87,10 +85,13 @@ def judge(budget: Budget, artifact: Artifact, measured: Measured) -> Check:
             return _disproven(_seen(launch, "", column, limit_ns), alpha)
 
         causes = [excuse(one.launch, measured.disturbed[at], still_fails) for at, one in failing]
-        cause = causes[0]
-        if cause is None or None in causes:
-            return check("FAIL", told, value, holds)
-        return check("INCONCLUSIVE", f"{told}, but with {cause.text}: {cause.hint}", value, holds)
+        deciding = causes.index(None) if None in causes else 0
+        one, cause = failing[deciding][1], causes[deciding]
+        own_ms = _median_ms([column(one.launch)])
+        said = f"{one.clip} in launch {one.launch.round}: {own_ms:.4g} ms, the limit is {budget.limit:g}"
+        if cause is None:
+            return check("FAIL", said, own_ms, holds)
+        return check("INCONCLUSIVE", f"{said}, but with {cause.text}: {cause.hint}", own_ms, holds)
     if holds < len(seen) or len(seen) < measured.settings.launches:
         open_ = next((one for launch in seen for one in launch if not _proven(one, measured.settings.confidence)), None)
         if open_ is None:
@@ -109,6 +110,10 @@ def judge(budget: Budget, artifact: Artifact, measured: Measured) -> Check:
 def _seen(launch: Launch, clip: str, column: Callable[[Launch], Nanoseconds], limit_ns: float) -> _Seen:
     values = column(launch)
     return _Seen(clip, launch, values.size, int(np.count_nonzero(values > limit_ns)))
+
+
+def _median_ms(columns: Sequence[Nanoseconds]) -> float:
+    return float(np.median(np.concatenate(columns))) / 1e6
 
 
 def _proven(one: _Seen, confidence: float) -> bool:

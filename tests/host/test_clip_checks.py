@@ -15,6 +15,7 @@ from rtfleet.budget import judge_case
 from rtfleet.clip_times import of_clip, times
 from rtfleet.fidelity import Recognition
 from rtfleet.judged import Check
+from rtfleet.might_have_been import calm, without
 from rtfleet.records import Launch, RunSettings
 
 CLIPS = (Utterance("short.wav", 2.0, "hey luna"), Utterance("long.wav", 8.0))
@@ -84,6 +85,56 @@ def test_one_slow_clip_fails_however_fast_the_others_are() -> None:
     found = check(*[heard(5, 250)] * 3)
 
     assert (found.verdict, found.value) == ("FAIL", 250)
+
+
+def test_a_fail_names_the_clip_and_the_launch_that_failed() -> None:
+    found = check(heard(5, 50), heard(5, 50), heard(130, 70), limit=100)
+
+    assert (found.verdict, found.value) == ("FAIL", 130)
+    assert found.reason == "short.wav in launch 3: 130 ms, the limit is 100"
+
+
+def test_a_launch_that_nothing_excuses_is_named_rather_than_one_that_was_slowed() -> None:
+    slow_machine = tuple(replace(block, probe_before_ns=40_000) for block in heard(50, 250).blocks)
+
+    found = check(heard(50, 250, blocks=slow_machine), heard(50, 120), heard(50, 250))
+
+    assert (found.verdict, found.reason) == ("FAIL", "long.wav in launch 3: 250 ms, the limit is 200")
+
+
+@pytest.mark.parametrize("metric", ["end_of_speech_ms", "first_token_ms"])
+def test_what_slowed_a_launch_excuses_its_first_tokens_as_it_does_its_last(metric: str) -> None:
+    """The first token comes after half of the time."""
+    slow_machine = tuple(replace(block, probe_before_ns=40_000) for block in heard(50, 250).blocks)
+    launches = heard(50, 250, blocks=slow_machine), heard(50, 120), heard(50, 120)
+    owed = (budget(metric, 200 if metric == "end_of_speech_ms" else 100, task="asr"),)
+
+    judged = judge_case(case(*launches, of=recognizer(), budgets=owed, scenario="burst"), device(), THREE)
+
+    assert judged.checks[0].verdict == "INCONCLUSIVE" and "a slow machine" in judged.checks[0].reason
+
+
+def test_first_tokens_are_capped_and_left_out_with_their_frames() -> None:
+    hiccup = heard([10, 10, 90, 10], [20, 20, 20, 20], repeats=4)
+    in_one_block = replace(hiccup, blocks=(replace(hiccup.blocks[0], frames=8),))
+
+    calmer = calm(in_one_block, (), 2.0).first_token_ns / MS
+    assert calmer.tolist() == [2.5, 5.0, 2.5, 5.0, 5.0, 5.0, 2.5, 5.0], "45 ms were no more than the median, 10 ms"
+    rest = without(hiccup, (2,))
+    assert rest.first_token_ns.tolist() == [5 * MS, 10 * MS] * 3
+    assert rest.tokens.size == rest.latency_ns.size == 6
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_clips_of_one_name_are_two_clips(slow: int) -> None:
+    clips = (Utterance("1.wav", 2.0), Utterance("1.wav", 8.0))
+    one = heard(*([250, 20] if slow == 0 else [20, 250]))
+    result = case(*[one] * 3, of=recognizer(utterances=clips), budgets=(WITHIN_200,), scenario="burst")
+
+    judged = judge_case(result, device(), THREE)
+
+    assert (judged.checks[0].verdict, judged.checks[0].value) == ("FAIL", 250)
+    assert judged.summary is not None and judged.summary.latency.p50_ns == 250 * MS
 
 
 def test_one_hiccup_of_a_clip_fails_nothing_and_two_leave_it_open() -> None:
