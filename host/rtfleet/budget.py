@@ -217,6 +217,9 @@ def _checks(
 def _check(budget: Budget, result: CaseResult, artifact: Artifact, measured: Measured) -> Check:
     metric = find(budget.metric)
     if metric.of.startswith("parity"):
+        if artifact.vocabulary is not None:
+            text = "a recognizer's tokens are judged by word_error_rate"
+            return Check(budget.metric, budget.limit, None, "UNJUDGED", text, budget.where)
         return parity.judge(budget, result.parity_device, result.parity_host)
     if artifact.covers == "part" and budget.task != "all":
         text = f"{artifact.part_of}: the budget is for the whole of it"

@@ -80,7 +80,7 @@ def exact(budget: Budget, result: CaseResult, artifact: Artifact, launches: Sequ
     """Size, word errors and accelerated share: exact, so a limit is kept or broken."""
     metric = find(budget.metric)
     if metric.of == "word_error_rate":
-        return _word_errors(budget, result.recognition)
+        return _word_errors(budget, result.recognition, artifact)
     if metric.of == "size":
         value = artifact.size_bytes / 1e6
         verdict: Verdict = "PASS" if value <= budget.limit else "FAIL"
@@ -96,7 +96,10 @@ def exact(budget: Budget, result: CaseResult, artifact: Artifact, launches: Sequ
     return Check(budget.metric, budget.limit, min(shares), verdict, least.words, budget.where)
 
 
-def _word_errors(budget: Budget, recognition: Recognition | None) -> Check:
+def _word_errors(budget: Budget, recognition: Recognition | None, artifact: Artifact) -> Check:
+    comparable = artifact.vocabulary is not None and any(clip.transcript for clip in artifact.utterances)
+    if recognition is None and comparable:
+        return _open(budget, "what it recognized was not measured: measure again (--resume)")
     if recognition is None or (rate := recognition.word_error_rate) is None:
         text = "no words were compared: that takes a recognizer, and a transcript (.txt) beside a clip"
         return Check(budget.metric, budget.limit, None, "UNJUDGED", text, budget.where)

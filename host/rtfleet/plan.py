@@ -233,7 +233,7 @@ def order_of(
     estimate_s = launch_estimate_s(hop_ns, min_frames, min_duration_s)
     if clips := len(artifact.utterances):
         # A frame is a whole clip: a block is one pass over them, so that each has all of them.
-        min_frames = clips if kind == "PROFILE" else settings.frames or clip_checks.REPEATS * clips
+        min_frames = clips if kind == "PROFILE" else settings.frames or clip_checks.repeats(clips, settings) * clips
         warmup_frames, block_frames = clip_checks.WARMUP_REPEATS * clips, clips
         heard_s = sum(one.duration_s for one in artifact.utterances)
         estimate_s = max(estimate_s, heard_s * (min_frames + warmup_frames) / clips)  # if it is as slow as speech
