@@ -87,10 +87,16 @@ def exact(budget: Budget, result: CaseResult, artifact: Artifact, launches: Sequ
         return Check(budget.metric, budget.limit, value, verdict, f"{value:.4g} MB of model files", budget.where)
     placed = [launch.placement for launch in launches if launch.placement is not None]
     shares = [placement.accelerated_share for placement in placed if placement.accelerated_share is not None]
+    why = next((one.why_unknown for one in placed if one.why_unknown), "")
+    uncounted = next((one for one in placed if one.asked == "cpu" and not one.nodes), None)
+    if uncounted is not None:
+        # Everything runs on a CPU that was asked for: a share says something only of a delegate there.
+        of_it = f"{uncounted.ran} is no delegate whose nodes could be counted"
+        said = f"the nodes of its delegate are not counted: {why}" if why else of_it
+        return Check(budget.metric, budget.limit, None, "UNJUDGED", f"asked for the CPU, and {said}", budget.where)
     if not shares or len(shares) < len(launches):
-        notes = [note for one in placed for note in one.notes]
-        why = next((note for note in notes if "unknown" in note), (notes or ["the runtime does not tell"])[-1])
-        return _open(budget, f"the accelerated share is unknown: {why.removeprefix('share of nodes unknown: ')}")
+        notes = [note for one in placed for note in one.notes] or ["the runtime does not tell"]
+        return _open(budget, f"the accelerated share is unknown: {why or notes[-1]}")
     least = min(placed, key=lambda one: one.accelerated_share or 0.0)
     verdict = "PASS" if min(shares) >= budget.limit else "FAIL"
     return Check(budget.metric, budget.limit, min(shares), verdict, least.words, budget.where)

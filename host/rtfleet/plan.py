@@ -198,8 +198,15 @@ def cases_of(
         for accelerator in _accelerators(variant, settings)
         for count in threads
         # What a delegate gains on a CPU shows beside the same without it; a GPU is nothing but a delegate.
-        for optimize in ((True, False) if settings.plain and accelerator == "cpu" else (True,))
+        for optimize in (
+            (True, False) if settings.plain and accelerator == "cpu" and _can_be_plain(variant) else (True,)
+        )
     )
+
+
+def _can_be_plain(variant: str) -> bool:
+    """Whether its runtime has an optimizer or a delegate that can be switched off."""
+    return variant.partition("-")[0] in ("onnx", "tflite")
 
 
 def _accelerators(variant: str, settings: Settings) -> tuple[str, ...]:
