@@ -100,7 +100,7 @@ class Utterance:
     """A clip that a recognizer is given whole.
 
     Attributes:
-        clip: The name of its file, without a folder.
+        clip: The name of its file, with a folder only where it takes one to tell it from another clip.
         transcript: What is said in it; "" where nobody wrote it down.
     """
 

@@ -27,9 +27,10 @@ from rtfleet.artifact import Artifact
 from rtfleet.errors import UsageError
 from rtfleet.judged import GRAVEST_FIRST, Check, JudgedCase, JudgedRun, Verdict
 from rtfleet.metrics import METRICS, find
+from rtfleet.order import only_compared
 from rtfleet.percentile_check import Measured
 from rtfleet.profile import Budget
-from rtfleet.records import CaseResult, DeviceFacts, Launch, Run, RunSettings
+from rtfleet.records import Case, CaseResult, DeviceFacts, Launch, Run, RunSettings
 
 __all__ = ["METRICS", "Decision", "decide", "judge", "judge_case", "judged_budgets", "target_frames"]
 
@@ -46,6 +47,7 @@ INPUT_ERRORS = frozenset({"SOURCE", "EXPORT", "BAD_MODEL", "BAD_OUTPUT", "UNSUPP
 
 _GRAVEST_CODE_FIRST = (1, 2, 4, 3, 0)
 
+ONLY_COMPARED = "no budget is owed: it is only there to be compared with"
 KEEPS_UP = "rtfleet's rule: a stream keeps up with its hop"
 
 
@@ -110,16 +112,22 @@ def _maybe_slowed(launch: Launch) -> bool:
     return any(causes) or disturbances.low_power(launch) is not None
 
 
-def judged_budgets(budgets: Sequence[Budget], artifact: Artifact) -> tuple[Budget, ...]:
-    """The budgets that a case is judged by: its task's and everybody's. A part owes nothing of its task but parity."""
-    return tuple(
-        budget
-        for budget in budgets
-        if budget.task == "all"
-        or (
-            budget.task == artifact.task and (artifact.covers == "whole" or find(budget.metric).of.startswith("parity"))
-        )
-    )
+def judged_budgets(budgets: Sequence[Budget], case: Case, artifact: Artifact) -> tuple[Budget, ...]:
+    """The budgets that a case is judged by: its task's and everybody's, none of what is only compared with.
+
+    A part owes nothing of its task but parity, and whole clips have no percentiles across them.
+    """
+    if only_compared(case):
+        return ()
+
+    def is_judged(budget: Budget) -> bool:
+        metric = find(budget.metric)
+        if artifact.utterances and metric.judging in ("percentile", "share"):
+            return False
+        of_whole = artifact.covers == "whole" or metric.of.startswith("parity")
+        return budget.task == "all" or (budget.task == artifact.task and of_whole)
+
+    return tuple(filter(is_judged, budgets))
 
 
 # ---- a case --------------------------------------------------------------------------------------------------------
@@ -141,8 +149,10 @@ def judge_case(result: CaseResult, device: DeviceFacts | None, settings: RunSett
     if error or result.artifact is None:
         text = error or "there is no model file to judge"
         return JudgedCase(result, summary, (), warnings, "ERROR", text)
+    if only_compared(result.case):
+        return JudgedCase(result, summary, (), warnings, "UNJUDGED", ONLY_COMPARED)
     checks = _checks(result, result.artifact, device, settings)
-    owed = frozenset(budget.metric for budget in judged_budgets(result.budgets, result.artifact))
+    owed = frozenset(budget.metric for budget in judged_budgets(result.budgets, result.case, result.artifact))
     verdict, reason = _verdict_of(checks, owed), ""
     missing = settings.launches - len(statistics.good_launches(result))
     if missing > 0 and verdict == "PASS":
@@ -205,7 +215,7 @@ def _checks(
     owed = [budget for budget in result.budgets if budget.task in ("all", artifact.task)]
     checks = [_check(budget, result, artifact, measured) for budget in owed]
     told = any(check.verdict == "FAIL" and "cannot keep up" in check.reason for check in checks)
-    if judged_budgets(owed, artifact) and artifact.covers == "whole" and not told:
+    if judged_budgets(owed, result.case, artifact) and artifact.covers == "whole" and not told:
         behind = percentile_check.keeps_up(measured, KEEPS_UP)
         checks += [behind] if behind else []
     if artifact.reference is not None or result.parity_device is not None:
@@ -218,6 +228,9 @@ def _checks(
 def _check(budget: Budget, result: CaseResult, artifact: Artifact, measured: Measured) -> Check:
     metric = find(budget.metric)
     if metric.of.startswith("parity"):
+        if artifact.vocabulary is not None:
+            text = "a recognizer's tokens are judged by word_error_rate"
+            return Check(budget.metric, budget.limit, None, "UNJUDGED", text, budget.where)
         return parity.judge(budget, result.parity_device, result.parity_host)
     if artifact.covers == "part" and budget.task != "all":
         text = f"{artifact.part_of}: the budget is for the whole of it"

@@ -8,7 +8,8 @@ repeats with none over, or 11 with one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +22,10 @@ from rtfleet.judged import Check, Verdict
 from rtfleet.metrics import find
 from rtfleet.percentile_check import Measured, launch_confidence
 from rtfleet.profile import Budget
-from rtfleet.records import Launch, Nanoseconds
+from rtfleet.records import Launch, Nanoseconds, RunSettings
 
-REPEATS = 12
-"""Of every clip in a launch: 12 prove a median within its limit at 99 % with one over, and disprove one with all over,
-also for 20 clips and 3 launches at once."""
+LEAST_REPEATS = 12
+"""Of every clip in a launch: they prove a median within its limit at 99 % also where one of them was over."""
 WARMUP_REPEATS = 2
 _HALF = 0.5
 
@@ -45,8 +45,19 @@ class _Seen:
     over: int
 
 
+def repeats(clips: int, settings: RunSettings) -> int:
+    """How often a launch gives each clip: where all of them are over, that disproves it, among so many clips too."""
+    alpha = _alpha(clips, settings.launches, settings.confidence)
+    return max(LEAST_REPEATS, math.ceil(-math.log2(alpha)))
+
+
+def _alpha(clips: int, launches: int, confidence: float) -> float:
+    """How often one clip of one launch may be disproven by luck, so that any of them is in 1 - confidence of tries."""
+    return (1 - confidence) / (clips * launches)
+
+
 def judge(budget: Budget, artifact: Artifact, measured: Measured) -> Check:
-    """A budget on what every clip takes: the value is the slowest clip's median."""
+    """A budget on what every clip takes: the value is the slowest clip's median, of a FAIL the one that failed."""
 
     def check(verdict: Verdict, reason: str, value: float | None = None, holds: int | None = None) -> Check:
         return Check(
@@ -70,16 +81,15 @@ def judge(budget: Budget, artifact: Artifact, measured: Measured) -> Check:
     ]
     if not seen or any(not one.repeats for launch in seen for one in launch):
         return check("INCONCLUSIVE", "not every clip was measured in every launch: measure longer (--duration)")
-    medians = {
-        clip.clip: float(np.median(np.concatenate([column(launch[index].launch) for launch in seen]))) / 1e6
-        for index, clip in enumerate(clips)
-    }
-    slowest = max(medians, key=lambda name: medians[name])
-    value = medians[slowest]
+    # By place: two clips may have one name.
+    medians_ms = [_median_ms([column(one.launch) for one in same_clip]) for same_clip in zip(*seen, strict=True)]
+    slowest = int(np.argmax(medians_ms))
+    value = medians_ms[slowest]
     holds = sum(all(_proven(one, measured.settings.confidence) for one in launch) for launch in seen)
-    told = f"{slowest}, the slowest of {len(clips)} clips: {value:.4g} ms, the limit is {budget.limit:g}"
+    told = f"{clips[slowest].clip}, the slowest of {len(clips)} clips: {value:.4g} ms, the limit is {budget.limit:g}"
 
-    alpha = (1 - measured.settings.confidence) / (len(clips) * len(seen))
+    settings = measured.settings
+    alpha = _alpha(len(clips), max(settings.launches, len(seen)), settings.confidence)
     failing = [(at, one) for at, launch in enumerate(seen) for one in launch if _disproven(one, alpha)]
     if failing:
 
@@ -87,16 +97,19 @@ def judge(budget: Budget, artifact: Artifact, measured: Measured) -> Check:
             return _disproven(_seen(launch, "", column, limit_ns), alpha)
 
         causes = [excuse(one.launch, measured.disturbed[at], still_fails) for at, one in failing]
-        cause = causes[0]
-        if cause is None or None in causes:
-            return check("FAIL", told, value, holds)
-        return check("INCONCLUSIVE", f"{told}, but with {cause.text}: {cause.hint}", value, holds)
-    if holds < len(seen) or len(seen) < measured.settings.launches:
-        open_ = next((one for launch in seen for one in launch if not _proven(one, measured.settings.confidence)), None)
+        deciding = causes.index(None) if None in causes else 0
+        one, cause = failing[deciding][1], causes[deciding]
+        own_ms = _median_ms([column(one.launch)])
+        said = f"{one.clip} in launch {one.launch.round}: {own_ms:.4g} ms, the limit is {budget.limit:g}"
+        if cause is None:
+            return check("FAIL", said, own_ms, holds)
+        return check("INCONCLUSIVE", f"{said}, but with {cause.text}: {cause.hint}", own_ms, holds)
+    if holds < len(seen) or len(seen) < settings.launches:
+        open_ = next((one for launch in seen for one in launch if not _proven(one, settings.confidence)), None)
         if open_ is None:
-            missing = measured.settings.launches - len(seen)
+            missing = settings.launches - len(seen)
             return check("INCONCLUSIVE", f"{told}: {missing} more launches would settle it", value, holds)
-        return check("INCONCLUSIVE", f"{told}: {_what_settles(open_, measured.settings.confidence)}", value, holds)
+        return check("INCONCLUSIVE", f"{told}: {_what_settles(open_, settings.confidence, alpha)}", value, holds)
     every = [one for disturbed in measured.disturbed for one in disturbed]
     if flatters := flattering(every):
         return check(
@@ -111,6 +124,10 @@ def _seen(launch: Launch, clip: str, column: Callable[[Launch], Nanoseconds], li
     return _Seen(clip, launch, values.size, int(np.count_nonzero(values > limit_ns)))
 
 
+def _median_ms(columns: Sequence[Nanoseconds]) -> float:
+    return float(np.median(np.concatenate(columns))) / 1e6
+
+
 def _proven(one: _Seen, confidence: float) -> bool:
     return binomial.proves(one.over, one.repeats, _HALF, confidence)
 
@@ -123,9 +140,11 @@ def _disproven(one: _Seen, alpha: float) -> bool:
     return float(binomial.cumulative(one.repeats, _HALF)[one.repeats - one.over]) <= alpha
 
 
-def _what_settles(one: _Seen, confidence: float) -> str:
+def _what_settles(one: _Seen, confidence: float, alpha: float) -> str:
     share = one.over / one.repeats
-    # A median over its limit is settled by as many repeats as one that is as far under it.
-    needed = binomial.frames_to_settle(min(share, 1 - share), _HALF, confidence)
     seen = f"{one.over} of {one.repeats} repeats of {one.clip} were over in launch {one.launch.round}"
-    return f"{seen}; {needed} repeats would settle it (--duration)" if needed else f"{seen}, too near to be settled"
+    if share > _HALF:
+        needed, shown = binomial.frames_to_settle(1 - share, _HALF, 1 - alpha), "show a FAIL"
+    else:
+        needed, shown = binomial.frames_to_settle(share, _HALF, confidence), "settle it"
+    return f"{seen}; {needed} repeats would {shown} (--duration)" if needed else f"{seen}, too near to be settled"

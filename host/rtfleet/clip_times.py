@@ -49,6 +49,7 @@ def times(launches: Sequence[Launch], utterances: Sequence[Utterance]) -> tuple[
         later_ns = (latency_ns - first_ns)[many] / (tokens[many] - 1) if many.any() else np.zeros(0)
         found.append(
             ClipTimes(
+                index=index,
                 clip=utterance.clip,
                 duration_s=utterance.duration_s,
                 repeats=int(latency_ns.size),

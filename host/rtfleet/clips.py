@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -198,14 +199,15 @@ def _whole(
     made: list[Mapping[str, Array]] = []
     utterances: list[Utterance] = []
     heard_s = 0.0
-    for path in clips:
+    for path, name in zip(clips, _told_apart(clips), strict=True):
         audio = read(path, model.sample_rate_hz)
         duration_s = len(audio) / model.sample_rate_hz
         heard_s += duration_s
         if heard_s > LONGEST_S and made:
             break
-        made.append(model.frames(audio) if model.frames else {name: audio[None] for name in varying})
-        utterances.append(Utterance(path.name, duration_s, transcripts.beside(path)))
+        raw = dict.fromkeys(varying, audio[None])
+        made.append(_front_end(model, varying, audio, path, whole=True) if model.frames else raw)
+        utterances.append(Utterance(name, duration_s, transcripts.beside(path)))
     if not made:
         raise UsageError("there are no clips to make frames of")
     lengths = [min(values.shape[-1] for values in one.values()) for one in made]
@@ -217,7 +219,22 @@ def _whole(
         arrays[name] = padded
     counted = np.array(lengths, np.int64)[:, None]
     starts = np.arange(len(made), dtype=np.int64)
-    return Frames({**arrays, **constants, LENGTH: counted, STREAM_STARTS: starts}, False, tuple(utterances))
+    return Frames(
+        {**arrays, **constants, LENGTH: counted, STREAM_STARTS: starts},
+        synthetic=False,
+        utterances=tuple(utterances),
+        cut_short=_cut_short(len(made), len(clips), LONGEST_S),
+    )
+
+
+def _told_apart(clips: Sequence[Path]) -> list[str]:
+    """The name of each clip's file, with as many of its folders as tell it from the others of that name."""
+
+    def ends(path: Path) -> list[str]:
+        return ["/".join(path.parts[-count:]) for count in range(1, len(path.parts) + 1)]
+
+    theirs = Counter(end for path in dict.fromkeys(clips) for end in ends(path))
+    return [next((end for end in ends(path) if theirs[end] == 1), str(path)) for path in clips]
 
 
 def save(frames: Frames | Mapping[str, Array], path: Path) -> File:
@@ -282,7 +299,10 @@ def _in_dtype(audio: Array, dtype: str) -> Array:
     return np.clip(np.rint(audio * half) + (info.max + info.min + 1) / 2, info.min, info.max).astype(dtype)
 
 
-def _front_end(model: SpeechModel, inputs: Mapping[str, Input], audio: Array, path: Path) -> dict[str, Array]:
+def _front_end(
+    model: SpeechModel, inputs: Mapping[str, Input], audio: Array, path: Path, *, whole: bool = False
+) -> dict[str, Array]:
+    """Per input its frames [n, *dims]; of a `whole` clip the one frame that it is, its last axis of any length."""
     assert model.frames is not None
     said = f"the model's front end (frames) on {path.name}"
     try:
@@ -297,12 +317,16 @@ def _front_end(model: SpeechModel, inputs: Mapping[str, Input], audio: Array, pa
     arrays = {name: np.asarray(made[name]) for name in inputs}
     for name, values in arrays.items():
         dims = inputs[name].dims
-        if values.ndim != len(dims) + 1 or values.shape[1:] != dims or len(values) == 0:
-            wanted = ", ".join(map(str, ("n", *dims)))
-            raise UsageError(f"{said} returned {list(values.shape)} for input '{name}', not [{wanted}]")
+        wanted = (*dims[:-1], "n") if whole else ("n", *dims)
+        fits = values.ndim == len(wanted) and all(
+            dim in ("n", size) for dim, size in zip(wanted, values.shape, strict=True)
+        )
+        if not fits or values.size == 0:
+            there = ", ".join(map(str, wanted))
+            raise UsageError(f"{said} returned {list(values.shape)} for input '{name}', not [{there}]")
         if not np.isfinite(values).all():
             raise UsageError(f"{said} returned values for input '{name}' that are not finite")
-    if len({len(values) for values in arrays.values()}) > 1:
+    if not whole and len({len(values) for values in arrays.values()}) > 1:
         raise UsageError(f"{said} returned different numbers of frames for its inputs")
     return {name: values.astype(inputs[name].dtype) for name, values in arrays.items()}
 

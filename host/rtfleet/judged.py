@@ -29,11 +29,13 @@ class ClipTimes:
     """What one whole clip took a recognizer: medians over its repeats in all launches.
 
     Attributes:
+        index: Of the clip among the artifact's utterances; two of them may have one name.
         end_of_speech_ns: From the clip handed in to its final text.
         per_token_ns: From one token to the next, after the first.
         tokens: Of the clip, the one that ended it included.
     """
 
+    index: int
     clip: str
     duration_s: float
     repeats: int

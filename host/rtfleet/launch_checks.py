@@ -80,23 +80,32 @@ def exact(budget: Budget, result: CaseResult, artifact: Artifact, launches: Sequ
     """Size, word errors and accelerated share: exact, so a limit is kept or broken."""
     metric = find(budget.metric)
     if metric.of == "word_error_rate":
-        return _word_errors(budget, result.recognition)
+        return _word_errors(budget, result.recognition, artifact)
     if metric.of == "size":
         value = artifact.size_bytes / 1e6
         verdict: Verdict = "PASS" if value <= budget.limit else "FAIL"
         return Check(budget.metric, budget.limit, value, verdict, f"{value:.4g} MB of model files", budget.where)
     placed = [launch.placement for launch in launches if launch.placement is not None]
     shares = [placement.accelerated_share for placement in placed if placement.accelerated_share is not None]
+    why = next((one.why_unknown for one in placed if one.why_unknown), "")
+    uncounted = next((one for one in placed if one.asked == "cpu" and not one.nodes), None)
+    if uncounted is not None:
+        # Everything runs on a CPU that was asked for: a share says something only of a delegate there.
+        of_it = f"{uncounted.ran} is no delegate whose nodes could be counted"
+        said = f"the nodes of its delegate are not counted: {why}" if why else of_it
+        return Check(budget.metric, budget.limit, None, "UNJUDGED", f"asked for the CPU, and {said}", budget.where)
     if not shares or len(shares) < len(launches):
-        notes = [note for one in placed for note in one.notes]
-        why = next((note for note in notes if "unknown" in note), (notes or ["the runtime does not tell"])[-1])
-        return _open(budget, f"the accelerated share is unknown: {why.removeprefix('share of nodes unknown: ')}")
+        notes = [note for one in placed for note in one.notes] or ["the runtime does not tell"]
+        return _open(budget, f"the accelerated share is unknown: {why or notes[-1]}")
     least = min(placed, key=lambda one: one.accelerated_share or 0.0)
     verdict = "PASS" if min(shares) >= budget.limit else "FAIL"
     return Check(budget.metric, budget.limit, min(shares), verdict, least.words, budget.where)
 
 
-def _word_errors(budget: Budget, recognition: Recognition | None) -> Check:
+def _word_errors(budget: Budget, recognition: Recognition | None, artifact: Artifact) -> Check:
+    comparable = artifact.vocabulary is not None and any(clip.transcript for clip in artifact.utterances)
+    if recognition is None and comparable:
+        return _open(budget, "what it recognized was not measured: measure again (--resume)")
     if recognition is None or (rate := recognition.word_error_rate) is None:
         text = "no words were compared: that takes a recognizer, and a transcript (.txt) beside a clip"
         return Check(budget.metric, budget.limit, None, "UNJUDGED", text, budget.where)

@@ -128,6 +128,7 @@ async def latency(
     """
     settings = campaign.order.suite.settings.run
     case = joined.case
+    judged = budget.judged_budgets(joined.budgets, case, joined.artifact)
     round_, wanted = len(held) + 1, campaign.wanted_launches(case.id)
     so_far: list[LaunchEvent] = []
     decision = stopped = ""
@@ -162,7 +163,7 @@ async def latency(
                 # Launches that are compared must all be of one length.
                 if event.phase == "WARMUP" or decision or campaign.order.baseline is not None:
                     continue
-                said = budget.decide(held, current, joined.budgets, settings, asked.hop_ns or None)
+                said = budget.decide(held, current, judged, settings, asked.hop_ns or None)
                 if said.enough:
                     decision = said.reason
                     await here.client.finish(asked.launch_id)

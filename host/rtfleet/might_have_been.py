@@ -19,6 +19,7 @@ def faster(launch: Launch, factor: float) -> Launch:
     return replace(
         launch,
         latency_ns=(launch.latency_ns / factor).astype(np.int64),
+        first_token_ns=(launch.first_token_ns / factor).astype(np.int64),
         load_ns=divided(launch.load_ns),
         first_inference_ns=divided(launch.first_inference_ns),
     )
@@ -32,14 +33,17 @@ def calm(launch: Launch, disturbed: Sequence[int], factor: float) -> Launch:
     """
     phase = "PACED" if launch.lateness_ns.size else "BURST"
     latency_ns, lateness_ns = launch.latency_ns.copy(), launch.lateness_ns.copy()
+    first_token_ns = launch.first_token_ns.copy()
     for at, block in enumerate(launch.blocks):
         if block.phase == phase and block.frames and (not disturbed or at in disturbed):
             frames = slice(block.first_frame, block.first_frame + block.frames)
-            typical_ns = np.minimum(latency_ns[frames], np.median(latency_ns[frames]))
-            latency_ns[frames] = (typical_ns / factor).astype(np.int64)
+            for column_ns in (latency_ns, first_token_ns):
+                if column_ns.size:
+                    typical_ns = np.minimum(column_ns[frames], np.median(column_ns[frames]))
+                    column_ns[frames] = (typical_ns / factor).astype(np.int64)
             lateness_ns[frames] = 0
     faster_start = faster(launch, factor)
-    return replace(faster_start, latency_ns=latency_ns, lateness_ns=lateness_ns)
+    return replace(faster_start, latency_ns=latency_ns, lateness_ns=lateness_ns, first_token_ns=first_token_ns)
 
 
 def without(launch: Launch, disturbed: Sequence[int]) -> Launch:
@@ -63,6 +67,8 @@ def without(launch: Launch, disturbed: Sequence[int]) -> Launch:
         launch,
         latency_ns=launch.latency_ns[kept],
         lateness_ns=launch.lateness_ns[kept] if launch.lateness_ns.size else launch.lateness_ns,
+        first_token_ns=launch.first_token_ns[kept] if launch.first_token_ns.size else launch.first_token_ns,
+        tokens=launch.tokens[kept] if launch.tokens.size else launch.tokens,
         blocks=tuple(blocks),
         load_ns=None,
         first_inference_ns=None,

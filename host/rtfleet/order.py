@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rtfleet.fleet import Device
-from rtfleet.records import CaseResult, CoreSpec, DeviceFacts, Json
+from rtfleet.records import Case, CaseResult, CoreSpec, DeviceFacts, Json
 from rtfleet.run_file import Unfinished
 from rtfleet.suite import ModelEntry, Suite
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
 
 # Before the name of a model that is measured only to be compared with.
 BASELINE = "baseline:"
+
+
+def only_compared(case: Case) -> bool:
+    """Whether a case is there for a comparison alone: a baseline, a graph as it is written, PyTorch itself.
+
+    Nobody ships these, so they owe no budget and are not recommended.
+    """
+    return case.model.startswith(BASELINE) or not case.options.optimize or case.variant.startswith("torch-")
 
 
 @dataclass(frozen=True)

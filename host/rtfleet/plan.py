@@ -198,8 +198,15 @@ def cases_of(
         for accelerator in _accelerators(variant, settings)
         for count in threads
         # What a delegate gains on a CPU shows beside the same without it; a GPU is nothing but a delegate.
-        for optimize in ((True, False) if settings.plain and accelerator == "cpu" else (True,))
+        for optimize in (
+            (True, False) if settings.plain and accelerator == "cpu" and _can_be_plain(variant) else (True,)
+        )
     )
+
+
+def _can_be_plain(variant: str) -> bool:
+    """Whether its runtime has an optimizer or a delegate that can be switched off."""
+    return variant.partition("-")[0] in ("onnx", "tflite")
 
 
 def _accelerators(variant: str, settings: Settings) -> tuple[str, ...]:
@@ -233,7 +240,7 @@ def order_of(
     estimate_s = launch_estimate_s(hop_ns, min_frames, min_duration_s)
     if clips := len(artifact.utterances):
         # A frame is a whole clip: a block is one pass over them, so that each has all of them.
-        min_frames = clips if kind == "PROFILE" else settings.frames or clip_checks.REPEATS * clips
+        min_frames = clips if kind == "PROFILE" else settings.frames or clip_checks.repeats(clips, settings) * clips
         warmup_frames, block_frames = clip_checks.WARMUP_REPEATS * clips, clips
         heard_s = sum(one.duration_s for one in artifact.utterances)
         estimate_s = max(estimate_s, heard_s * (min_frames + warmup_frames) / clips)  # if it is as slow as speech

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from rtfleet import statistics
 from rtfleet.judged import Advice, Check, JudgedCase, Recommendation, Verdict
 from rtfleet.metrics import METRICS
-from rtfleet.order import BASELINE
+from rtfleet.order import only_compared
 
 # Two launches of one case differ by more than this on most machines.
 AS_FAST = 1.05
@@ -27,7 +27,7 @@ def recommend(cases: Sequence[JudgedCase]) -> tuple[Recommendation, ...]:
     groups: dict[tuple[str, str, str], list[JudgedCase]] = {}
     for case in cases:
         identity = case.result.case
-        if not identity.model.startswith(BASELINE):
+        if not only_compared(identity):
             groups.setdefault((identity.model, identity.device, identity.scenario), []).append(case)
     return tuple(found for group in groups.values() if (found := _of_group(group)))
 

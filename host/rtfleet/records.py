@@ -6,6 +6,7 @@ What is judged of them is in `judged.py`, and follows from these alone.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -243,6 +244,12 @@ class Placement:
         if not self.accelerated_nodes:
             return f"all {self.nodes} nodes ran on {self.ran}"
         return f"{self.ran.split(', ')[0]} took {self.accelerated_nodes} of {self.nodes} nodes"
+
+    @property
+    def why_unknown(self) -> str:
+        """Why the share is unknown, in the runtime's words; "" where it says nothing of it."""
+        said = next((note for note in self.notes if "unknown: " in note), "")
+        return re.sub(r"share of \w+ unknown: ", "", said)
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,7 @@ def summarize(result: CaseResult) -> Summary | None:
     slowest = max(clips, key=lambda one: one.end_of_speech_ns, default=None)
     shown = launches
     if slowest is not None:
-        index = [utterance.clip for utterance in utterances].index(slowest.clip)
-        shown = tuple(clip_times.of_clip(launch, index, len(utterances)) for launch in launches)
+        shown = tuple(clip_times.of_clip(launch, slowest.index, len(utterances)) for launch in launches)
     latency_ns = pooled(launch.latency_ns for launch in shown)
     response_ns = pooled(launch.response_ns for launch in shown)
     latency = percentiles(latency_ns)

@@ -25,9 +25,11 @@ from invented import (
 )
 
 from rtfleet import metrics
+from rtfleet.artifact import Utterance
 from rtfleet.budget import decide, judge, judge_case, judged_budgets, target_frames
 from rtfleet.errors import UsageError
 from rtfleet.judged import Check, JudgedCase, Verdict
+from rtfleet.order import BASELINE
 from rtfleet.records import BusyProcess, CaseError, CaseResult, Options, Placement, Preflight, Run, RunSettings
 
 HOP_NS = 80 * MS
@@ -98,8 +100,31 @@ def test_a_part_is_not_judged_by_its_tasks_budgets_and_so_not_ended_by_them() ->
     agreement = budget("parity_agreement", 0.97, floor=True, task="wake-word")
     budgets = (P99_50_MS, budget("size_mb", 50), agreement, budget("load_ms", 5, task="vad"))
 
-    assert judged_budgets(budgets, artifact()) == budgets[:3]
-    assert judged_budgets(budgets, artifact(covers="part")) == budgets[1:3]
+    assert judged_budgets(budgets, case().case, artifact()) == budgets[:3]
+    assert judged_budgets(budgets, case().case, artifact(covers="part")) == budgets[1:3]
+
+
+def test_no_percentile_across_whole_clips_is_judged_and_so_none_ends_a_launch() -> None:
+    budgets = (P99_50_MS, budget("deadline_misses", 0.1), budget("size_mb", 50))
+
+    assert judged_budgets(budgets, case().case, artifact(utterances=(Utterance("a.wav", 1.0),))) == budgets[2:]
+
+
+@pytest.mark.parametrize(
+    "of",
+    [
+        case(launch(60.0), options=Options(optimize=False)),
+        case(launch(60.0), of=artifact(variant="torch-fp32")),
+        case(launch(60.0), of=artifact(model=f"{BASELINE}luna", reference=REFERENCE)),
+    ],
+)
+def test_what_is_only_there_to_be_compared_with_owes_nothing_and_fails_nothing(of: CaseResult) -> None:
+    assert of.artifact is not None
+    result = judged(replace(of, parity_device=parity(snr_db=3.0)))
+
+    assert judged_budgets(of.budgets, of.case, of.artifact) == ()
+    assert (result.verdict, result.checks) == ("UNJUDGED", ())
+    assert result.reason == "no budget is owed: it is only there to be compared with"
 
 
 # ---- percentiles ---------------------------------------------------------------------------------------------------
@@ -392,7 +417,12 @@ def test_the_accelerated_share_is_that_of_the_worst_launch() -> None:
         (Placement("cpu", "XNNPACK", 56 / 61, ("1 threads",), 56, 61), "PASS", "XNNPACK took 56 of 61 nodes"),
         (Placement("cpu", "built-in kernels", 0.0, (), 0, 61), "FAIL", "all 61 nodes ran on built-in kernels"),
         (Placement("gpu", "Luna, CPU", 0.5, (), 2, 4), "FAIL", "Luna took 2 of 4 nodes"),
-        (Placement("cpu", "CPUExecutionProvider", 1.0), "PASS", "ran on CPUExecutionProvider"),
+        (Placement("cpu", "CPUExecutionProvider", 1.0), "UNJUDGED",
+         "asked for the CPU, and CPUExecutionProvider is no delegate whose nodes could be counted"),
+        (Placement("cpu", "XNNPACK", None, ("share of nodes unknown: a later subgraph",)), "UNJUDGED",
+         "asked for the CPU, and the nodes of its delegate are not counted: a later subgraph"),
+        (Placement("gpu", "Luna", None, ("mel: 1 threads", "mel: share of nodes unknown: too old")), "INCONCLUSIVE",
+         "the accelerated share is unknown: mel: too old"),
         (Placement("gpu", "Luna", None, ("1 threads", "share of nodes unknown: too old", "cold")), "INCONCLUSIVE",
          "the accelerated share is unknown: too old"),
     ],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from stage import Stage
 from rtfleet import clips, source
 from rtfleet.errors import UsageError
 from rtfleet.loop import LENGTH, Carried, Chain, Edge, Seq2Seq
-from rtfleet.model import Input, SpeechModel
+from rtfleet.model import Array, Input, SpeechModel
 
 AGENT_TESTS = Path(__file__).parents[1] / "agent"
 LOOP = Seq2Seq("encoder", "decoder", (Carried("length", "heard"),), (), "token", "logits", 1, 2, 9)
@@ -131,3 +132,43 @@ def test_whole_clips_are_frames_as_long_as_the_longest(stage: Stage) -> None:
         ("a.wav", 0.5, "w14 w18 word"),
         ("b.wav", 1.0, ""),
     ]
+
+
+def test_clips_beyond_a_minute_are_left_out_and_told(tmp_path: Path) -> None:
+    for name, seconds in (("a", 40), ("b", 15), ("c", 10)):
+        soundfile.write(tmp_path / f"{name}.wav", np.zeros(16_000 * seconds, np.float32), 16_000)
+
+    frames = clips.frames_of(recognizer(), sorted(tmp_path.glob("*.wav")))
+
+    assert [one.clip for one in frames.utterances] == ["a.wav", "b.wav"]
+    assert frames.cut_short == "2 of 3 clips are heard: 60 s are the most"
+
+
+def test_clips_of_one_name_are_told_apart_by_their_folders(stage: Stage) -> None:
+    there = stage.folder / "clips"
+    (stage.folder / "more").mkdir()
+    shutil.copy(there / "a.wav", stage.folder / "more" / "a.wav")
+
+    frames = clips.frames_of(recognizer(), [there / "a.wav", there / "b.wav", stage.folder / "more" / "a.wav"])
+
+    assert [one.clip for one in frames.utterances] == ["clips/a.wav", "b.wav", "more/a.wav"]
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda audio: audio, "on a.wav returned ndarray, not a mapping with audio"),
+        (lambda audio: {"sound": audio[None]}, "on a.wav returned sound, not a mapping with audio"),
+        (lambda audio: {"audio": audio}, r"returned \[8000\] for input 'audio', not \[1, n\]"),
+        (lambda audio: {"audio": np.zeros((2, 4))}, r"returned \[2, 4\] for input 'audio', not \[1, n\]"),
+        (lambda audio: {"audio": np.zeros((1, 0))}, r"returned \[1, 0\] for input 'audio', not \[1, n\]"),
+        (lambda audio: {"audio": audio[None] / 0}, "returned values for input 'audio' that are not finite"),
+        (lambda audio: {"audio": audio["x"]}, "the model's front end .frames. on a.wav"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:invalid value")
+def test_a_front_end_of_whole_clips_is_held_to_what_it_must_return(
+    stage: Stage, made: Callable[[Array], Any], said: str
+) -> None:
+    with pytest.raises(UsageError, match=said):
+        clips.frames_of(recognizer(frames=made), [stage.folder / "clips" / "a.wav"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from invented import artifact, case
 
 from rtfleet import plan
@@ -24,6 +25,13 @@ def test_plain_cases_stand_beside_those_of_the_cpu() -> None:
 
     assert cases(settings) == [luna, f"{luna}+plain", f"{luna}+t4", f"{luna}+plain+t4", f"{luna}+gpu", f"{luna}+gpu+t4"]
     assert cases(Settings()) == [luna]
+
+
+@pytest.mark.parametrize("variant", ["torch-fp32", "coreml-fp16", "tensorrt-fp16"])
+def test_what_has_neither_optimizer_nor_delegate_to_switch_off_has_no_plain_twin(variant: str) -> None:
+    found = plan.cases_of(ENTRY, Settings(plain=True), variant, None, LOCAL)
+
+    assert [one.options.optimize for one in found] == [True]
 
 
 def paced(options: Options) -> Case:

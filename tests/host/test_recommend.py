@@ -162,6 +162,14 @@ def test_what_owes_no_budget_is_not_recommended(changes: dict[str, Any]) -> None
     assert recommend([measured("onnx-fp32", 3.0, **changes)]) == ()
 
 
+def test_what_is_only_there_to_be_compared_with_is_not_recommended() -> None:
+    plain = measured("onnx-fp32", 0.5, options=Options(optimize=False))
+    torch = measured("torch-fp32", 0.5)
+
+    assert only(plain, torch, measured("onnx-fp32", 3.0)).case_id == "luna/onnx-fp32@board/paced"
+    assert recommend([plain, torch]) == ()
+
+
 def test_each_model_device_and_scenario_has_its_own_and_a_baseline_none() -> None:
     one = measured("onnx-fp32", 3.0)
 

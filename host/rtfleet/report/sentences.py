@@ -9,7 +9,7 @@ from pathlib import Path
 from rtfleet import savings
 from rtfleet.judged import GRAVEST_FIRST, Advice, JudgedCase, JudgedRun, Verdict
 from rtfleet.operators import Operators, OperatorTime
-from rtfleet.order import BASELINE
+from rtfleet.order import only_compared
 from rtfleet.records import DeviceFacts, RuntimeFacts
 from rtfleet.report import comparison
 from rtfleet.report.alike import alike, in_full
@@ -59,7 +59,7 @@ def explanations(judged: JudgedRun) -> tuple[Explained, ...]:
 
 
 def _explained(case: JudgedCase) -> Iterable[Explained]:
-    if case.result.case.model.startswith(BASELINE) and case.verdict == "UNJUDGED":
+    if only_compared(case.result.case) and case.verdict == "UNJUDGED":
         return
     open_checks = [check for check in case.checks if check.verdict != "PASS"]
     if case.verdict != "ERROR" and open_checks:
