@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rtfleet import detections, feeds, launch_log, parity, plan, transcripts
+from rtfleet import detections, feeds, launch_log, loop, parity, plan, transcripts
 from rtfleet.artifact import Artifact
 from rtfleet.client import AgentClient
 from rtfleet.fidelity import ParityResult, Recognition
@@ -75,7 +75,8 @@ def recognized(artifact: Artifact, found: Outputs | CaseError, on_host: Outputs 
 
 
 def _compare(artifact: Artifact, reference: Mapping[str, Array], found: Outputs, against: str) -> ParityResult:
-    tensors = {tensor.name: tensor for graph in artifact.graphs for tensor in graph.outputs}
+    own = [graph for graph in artifact.graphs if loop.gives(artifact.loop, graph.name)]
+    tensors = {tensor.name: tensor for graph in own for tensor in graph.outputs}
     scales = {
         name: (tensor.scale, tensor.zero_point or 0) for name, tensor in tensors.items() if tensor.scale is not None
     }

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from invented import artifact
 
 from rtfleet import feeds, transports, validation
-from rtfleet.artifact import Artifact
+from rtfleet.artifact import Artifact, Graph, Tensor
 from rtfleet.client import AgentClient
 from rtfleet.errors import UsageError
 from rtfleet.export.inspection import inspector
@@ -18,6 +19,7 @@ from rtfleet.export.job import Exports
 from rtfleet.fetch import fetch
 from rtfleet.fidelity import ParityResult
 from rtfleet.fleet import Device
+from rtfleet.loop import Chain, Edge
 from rtfleet.records import Case, CaseError, RunSettings
 from rtfleet.suite import ModelEntry
 
@@ -91,3 +93,30 @@ def test_the_built_in_wake_word_hears_its_phrase_on_an_agent_and_nothing_else(tm
     assert (labelled.false_alarms, labelled.original_false_alarms) == (0, 0)
     assert (heard.matched, heard.missed, heard.extra) == (2, 0, 0)
     assert heard.audio_s > labelled.negatives_s > 5
+
+
+@pytest.mark.parametrize("last", [0.5, None])
+def test_an_output_is_real_by_the_steps_of_the_graph_that_gives_it(tmp_path: Path, last: float | None) -> None:
+    """Another, which hands its own `y` on, counts in others."""
+    graphs = tuple(
+        Graph(name, (), (Tensor("x", "float32", (1, 2)),), (Tensor(output, "int32", (1, 2), scale),))
+        for name, output, scale in (
+            ("front", "x", None),
+            ("head", "y", last),
+            ("middle", "y", 8.0),
+            ("tail", "z", None),
+        )
+    )
+    ends = (("front", "x", "head"), ("front", "x", "middle"), ("middle", "y", "tail"))
+    edges = tuple(Edge(source, output, target, "x", axis=1) for source, output, target in ends)
+    frames = feeds.save({"x": np.ones((2, 1, 2), np.float32)}, tmp_path / "feeds.npz")
+    chain = artifact(graphs=graphs, loop=Chain(edges), feeds=frames)
+    outputs = {"y": np.array([[[1.0, 2.0]], [[3.0, 4.0]]], np.int32)}
+
+    found = validation.against_original(
+        chain,
+        validation.Outputs({"y": outputs["y"] + 1}, optimized=True),
+        validation.Outputs(outputs, optimized=False),
+    )
+
+    assert isinstance(found, ParityResult) and found.max_abs_error == (last or 1.0)
