@@ -67,7 +67,6 @@ class LaunchOrder:
     block_frames: int
     timeout_s: float
     loop: Loop | None = None
-    optimize: bool = True
     warmup_frames: int = 50
     warmup_ns: int = 500_000_000
 
@@ -369,7 +368,7 @@ def _launch_request(order: LaunchOrder, lease_id: str) -> pb.LaunchRequest:
             threads=order.options.threads,
             cpus=order.options.cpus,
             allow_fallback=order.options.allow_fallback,
-            optimize=order.optimize,
+            optimize=order.options.optimize,
         ),
         hop_ns=order.hop_ns,
         warmup_frames=order.warmup_frames,

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from invented import artifact
 
-from rtfleet import feeds, transports, validation
+from rtfleet import feeds, parity, transports, validation
 from rtfleet.artifact import Artifact, Graph, Tensor
 from rtfleet.client import AgentClient
 from rtfleet.errors import UsageError
@@ -20,7 +20,7 @@ from rtfleet.fetch import fetch
 from rtfleet.fidelity import ParityResult
 from rtfleet.fleet import Device
 from rtfleet.loop import Chain, Edge
-from rtfleet.records import Case, CaseError, RunSettings
+from rtfleet.records import Case, CaseError, Options, RunSettings
 from rtfleet.suite import ModelEntry
 
 
@@ -47,7 +47,7 @@ async def _on_an_agent(
         artifact = await exports.export(await exports.prepare(entry, inspect), variant, inspect)
         await client.push(artifact.needs)
         case = Case(artifact.id, entry.name, variant, device.name, "paced")
-        return artifact, await validation.outputs_of(client, case, artifact, RunSettings(), optimize=True)
+        return artifact, await validation.outputs_of(client, case, artifact, RunSettings())
 
 
 @pytest.mark.slow
@@ -120,3 +120,24 @@ def test_an_output_is_real_by_the_steps_of_the_graph_that_gives_it(tmp_path: Pat
     )
 
     assert isinstance(found, ParityResult) and found.max_abs_error == (last or 1.0)
+
+
+def test_what_a_case_asks_of_its_device_is_not_asked_of_another() -> None:
+    options = Options("gpu", 4, (6, 7), allow_fallback=True, cores="big")
+    case = Case("a", "luna", "tflite-shipped", "phone", "paced", options)
+
+    asked = validation.of_the_file(case)
+
+    assert (asked.options, asked.scenario) == (Options(optimize=False), "paced")
+
+
+def test_a_parity_without_anything_to_compare_with_stays_open_and_says_why() -> None:
+    outputs = validation.Outputs({"score": np.zeros((2, 1), np.float32)}, optimized=True)
+    missing = CaseError("UNSUPPORTED_OP", "Core ML runs on macOS; this device is linux")
+
+    found = validation.against_original(artifact(), outputs, missing)
+
+    assert isinstance(found, ParityResult) and found.unknown
+    said = parity.judge(parity.default_budgets(artifact())[0], found, None)
+    assert (said.verdict, said.value) == ("INCONCLUSIVE", None)
+    assert said.reason.endswith("optimizer off: Core ML runs on macOS; this device is linux")
