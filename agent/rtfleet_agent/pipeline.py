@@ -14,6 +14,7 @@ import numpy as np
 
 from rtfleet_agent.runtimes.base import (
     Array,
+    BadOutput,
     Bound,
     Graph,
     OperatorTime,
@@ -151,6 +152,8 @@ def assemble(
         )
     for edge in loop.edges:
         _need(loaded, edge.source, edge.target)
+        _check_edge(edge, loaded[edge.source], loaded[edge.target])
+    _check_ends(by_name, loaded, loop)
     bounds = {name: session.bind(by_name[name].shapes, by_name[name].states) for name, session in loaded.items()}
     return Pipeline(loaded), Chain(bounds, loop)
 
@@ -170,7 +173,7 @@ class Chain:
                 raise UnsupportedModel(f"chain: '{edge.target}' must come after '{edge.source}', which feeds it")
             if edge.input not in bounds[edge.target].inputs:
                 raise UnsupportedModel(f"chain: graph '{edge.target}' has no input '{edge.input}'")
-            if edge.axis >= bounds[edge.target].inputs[edge.input].ndim:
+            if not 0 <= edge.axis < bounds[edge.target].inputs[edge.input].ndim:
                 raise UnsupportedModel(f"chain: input '{edge.input}' has no axis {edge.axis}")
         self._filled = {(edge.target, edge.input) for edge in loop.edges}
         self._fill()
@@ -217,6 +220,8 @@ def _hand_on(edge: Edge, outputs: Mapping[str, Array], window: Array) -> None:
         )
     values = outputs[edge.output]
     length = window.shape[edge.axis]
+    # Left as they are where nothing is asked: integers would not come back whole from floats.
+    given = values if (edge.scale, edge.offset) == (1.0, 0.0) else values * edge.scale + edge.offset
     new = values.size * length // window.size
     if not 0 < new <= length or new * window.size != values.size * length:
         raise UnsupportedModel(
@@ -226,7 +231,7 @@ def _hand_on(edge: Edge, outputs: Mapping[str, Array], window: Array) -> None:
     along = np.moveaxis(window, edge.axis, 0)
     along[:-new] = along[new:]
     shape = (*window.shape[: edge.axis], new, *window.shape[edge.axis + 1 :])
-    along[-new:] = np.moveaxis(values.reshape(shape) * edge.scale + edge.offset, edge.axis, 0)
+    along[-new:] = np.moveaxis(given.reshape(shape), edge.axis, 0)
 
 
 class Transcriber:
@@ -248,6 +253,7 @@ class Transcriber:
         self._first_caches = {cache.input: np.zeros(cache.shape, dtypes[cache.input]) for cache in loop.caches}
         self._token_dtype = dtypes[loop.tokens]
         self._first_token_ns, self._counts = array("q"), array("q")
+        self._likeliest = array("d")  # per clip the sum of its tokens' logits: NaN and infinity stay what they are
 
     def step(self) -> None:
         """Transcribe the clip in `inputs`."""
@@ -261,13 +267,15 @@ class Transcriber:
         if loop.samples_per_token:
             most = min(most, max(1, length // loop.samples_per_token))
         ids.fill(NO_TOKEN)
-        token, count = loop.start_token, 0
+        token, count, likeliest = loop.start_token, 0, 0.0
         while count < most:
             given[loop.tokens] = np.array([[token]], self._token_dtype)
             if loop.use_cache:
                 given[loop.use_cache] = np.array([count > 0])
             told = self._decoder.run(given)
-            token = int(told[loop.logits][0, -1].argmax())
+            logits = told[loop.logits][0, -1]
+            token = int(logits.argmax())  # where one is NaN, that one
+            likeliest += float(logits[token])
             if count == 0:
                 self._first_token_ns.append(self._clock() - began_ns)
             for cache in loop.caches:
@@ -278,15 +286,26 @@ class Transcriber:
             if token == loop.end_token:
                 break
         self._counts.append(count)
+        self._likeliest.append(likeliest)
 
     def reset(self) -> None:
         """Nothing is kept from one clip to the next."""
 
     def taken(self) -> tuple[Array, Array]:
         """Of the clips since the last call: int64 nanoseconds to the first token from the start of `step()` (the
-        clip's copy into `inputs` comes before), and tokens, the one that ended it included."""
+        clip's copy into `inputs` comes before), and tokens, the one that ended it included.
+
+        Raises:
+            BadOutput: they follow from logits that were NaN or infinite.
+        """
         first, counts = np.array(self._first_token_ns, np.int64), np.array(self._counts, np.int64)
-        del self._first_token_ns[:], self._counts[:]
+        wrong = int(np.count_nonzero(~np.isfinite(self._likeliest)))
+        del self._first_token_ns[:], self._counts[:], self._likeliest[:]
+        if wrong:
+            raise BadOutput(
+                f"output '{self._loop.logits}' of the decoder is NaN or infinite in {wrong} of the last {len(counts)} "
+                f"clips: their tokens mean nothing"
+            )
         return first, counts
 
     def _check_names(self) -> None:
@@ -311,6 +330,45 @@ def _need(loaded: Mapping[str, Session], *names: str) -> None:
     for name in names:
         if name not in loaded:
             raise UnsupportedModel(f"the loop names a graph '{name}'; the model has {', '.join(loaded)}")
+
+
+def _check_edge(edge: Edge, source: Session, target: Session) -> None:
+    """Raises UnsupportedModel where the values of an output would be other ones in the input.
+
+    A name that is missing is found where the graphs are bound, states left out.
+    """
+    given = next((tensor for tensor in source.outputs if tensor.name == edge.output), None)
+    window = next((tensor for tensor in target.inputs if tensor.name == edge.input), None)
+    if given is None or window is None or all(np.dtype(one.dtype).kind == "f" for one in (given, window)):
+        return
+    plain = (edge.scale, edge.offset) == (1.0, 0.0) and edge.fill.is_integer()
+    if given.dtype != window.dtype or given.scale is not None or window.scale is not None or not plain:
+        raise UnsupportedModel(
+            f"chain: output '{edge.output}' is {_said(given)} and input '{edge.input}' is {_said(window)}: an edge "
+            "carries floats, or whole numbers of one dtype as they are (scale 1, offset 0); give graphs whose inputs "
+            "and outputs are floats"
+        )
+
+
+def _check_ends(graphs: Mapping[str, Graph], loaded: Mapping[str, Session], loop: ChainLoop) -> None:
+    """Raises UnsupportedModel where two graphs have an input that is fed, or an output that comes back, of one name."""
+    filled = {(edge.target, edge.input) for edge in loop.edges}
+    sources = {edge.source for edge in loop.edges}
+    fed, given = list[str](), list[str]()
+    for name, session in loaded.items():
+        states = graphs[name].states
+        inside = {state.input for state in states} | {one for graph, one in filled if graph == name}
+        fed += [tensor.name for tensor in session.inputs if tensor.name not in inside]
+        if name not in sources:
+            kept = {state.output for state in states}
+            given += [tensor.name for tensor in session.outputs if tensor.name not in kept]
+    for names, said in ((fed, "input '{}' that no edge fills"), (given, "output '{}' that goes no further")):
+        if twice := next((name for name in names if names.count(name) > 1), ""):
+            raise UnsupportedModel(f"chain: two graphs have an {said.format(twice)}: rename one")
+
+
+def _said(tensor: Tensor) -> str:
+    return tensor.dtype if tensor.scale is None else f"{tensor.dtype} in steps of {tensor.scale:g}"
 
 
 def _shape_of(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:

@@ -257,7 +257,8 @@ def _latency(request: WorkerRequest, bound: Bound, feeds: Feeds, commands: Comma
 
 
 def _parity(bound: Bound, feeds: Feeds, commands: Commands) -> Iterator[Event]:
-    """Every frame of the feeds once, states reset where a stream starts; NaN is for the host to judge."""
+    """Every frame of the feeds once, states reset where a stream starts. NaN is for the host to judge, who can't see
+    it in tokens."""
     rows: list[dict[str, Array]] = []
     size = first = 0
     for frame in range(feeds.frames):
@@ -266,6 +267,8 @@ def _parity(bound: Bound, feeds: Feeds, commands: Commands) -> Iterator[Event]:
             _write(bound, feeds.constants)
         _write(bound, {name: values[frame] for name, values in feeds.columns.items()})
         bound.step()
+        if isinstance(bound, Transcriber):
+            bound.taken()
         row = {name: values.copy() for name, values in bound.outputs.items()}
         row_bytes = sum(values.nbytes for values in row.values())
         if rows and size + row_bytes > _OUTPUTS_BYTES:

@@ -26,7 +26,7 @@ FORMAT = 1
 """History: 1 first. A manifest of another format is made anew, never converted."""
 MANIFEST = "manifest.json"
 RECORDS = make_converter(forbid_extra_keys=True)
-"""Frozen records to JSON and back; unknown keys are refused."""
+"""Frozen records to JSON and back; unknown keys are refused. The order of a mapping is part of it, and kept."""
 
 Facts = TypeVar("Facts")
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, BaseValidationError)
@@ -83,7 +83,7 @@ def keep(made: Path, folder: Path, facts: Facts) -> Entry[Facts]:
     paths = sorted(path.relative_to(made).as_posix() for path in made.rglob("*") if path.is_file())
     hashes = {path: file_of(made / path).sha256 for path in paths}
     manifest = {"format": FORMAT, "files": hashes, "facts": RECORDS.unstructure(facts)}
-    (made / MANIFEST).write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+    (made / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         made.rename(folder)
@@ -100,7 +100,7 @@ def write_note(path: Path, note: Any) -> None:
     """Write a small record that points at entries, replacing the one before whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as file:
-        json.dump({"format": FORMAT, "note": RECORDS.unstructure(note)}, file, sort_keys=True)
+        json.dump({"format": FORMAT, "note": RECORDS.unstructure(note)}, file)
     os.replace(file.name, path)
 
 

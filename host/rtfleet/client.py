@@ -231,6 +231,7 @@ class AgentClient:
     async def launch(self, order: LaunchOrder) -> AsyncIterator[log.LaunchEvent]:
         """Start a launch and yield its events. A line that breaks is taken up again where it was.
 
+        What the agent refuses as the model's fault ends as `Failed`, like what its worker finds: the device goes on.
         Whoever is cancelled while waiting here cancels the launch too.
 
         Raises:
@@ -256,6 +257,9 @@ class AgentClient:
                         yield event
                 return
             except grpc.aio.AioRpcError as error:
+                if error.code() == grpc.StatusCode.INVALID_ARGUMENT:
+                    yield log.Failed("BAD_MODEL", error.details() or "", "", "")
+                    return
                 tries += 1
                 if error.code() != grpc.StatusCode.UNAVAILABLE or tries > 3:
                     raise self._error(error) from error
@@ -277,12 +281,12 @@ class AgentClient:
 
     async def acknowledge(self, launch_id: str) -> None:
         """Tell the agent that all events of a finished launch are safe, so that it may forget them."""
-
-        async def drain() -> None:
+        try:
             async for _ in self._resume(launch_id, 2**63 - 1):
                 pass
-
-        await self._call(drain())
+        except grpc.aio.AioRpcError as error:
+            if error.code() != grpc.StatusCode.NOT_FOUND:  # it has nothing of one that it refused
+                raise self._error(error) from error
 
     async def finish(self, launch_id: str) -> None:
         """End the launch after the block in hand."""

@@ -162,9 +162,9 @@ async def _checked(client: AgentClient, made: Delivered) -> Delivered:
         if here is None or here.error:
             return replace(made, not_run=here.error if here else f"this agent has no runtime {artifact.runtime}")
     await client.push(artifact.needs)
-    case = Case(artifact.id, artifact.model, artifact.variant, client.device, "burst")
+    case = validation.of_the_file(Case(artifact.id, artifact.model, artifact.variant, client.device, "burst"))
     runtime, note = STAND_INS.get(artifact.runtime, (artifact.runtime, ""))
-    outputs = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=False, runtime=runtime)
+    outputs = await validation.outputs_of(client, case, artifact, RunSettings(), runtime=runtime)
     result = validation.against_original(artifact, outputs)
     if isinstance(result, CaseError):
         return replace(made, error=DeviceError(result.text, result.hint, result.kind))

@@ -59,6 +59,7 @@ class ParityResult:
         drift: RMS error in the last third of the streams over that in their middle third; None where either is 0.
         optimized: The runtime's graph optimizer was on.
         detections: Of a wake word that streams; None of anything else.
+        unknown: Why there was nothing to compare with, so that no figure is known; "" where there was.
     """
 
     against: str
@@ -70,6 +71,7 @@ class ParityResult:
     drift: float | None = None
     optimized: bool = True
     detections: Detections | None = None
+    unknown: str = ""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,5 @@ class LaunchOrder:
     block_frames: int
     timeout_s: float
     loop: Loop | None = None
-    optimize: bool = True
     warmup_frames: int = 50
     warmup_ns: int = 500_000_000

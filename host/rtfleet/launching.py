@@ -16,7 +16,7 @@ from rtfleet.launch_order import LaunchOrder
 from rtfleet.order import BASELINE, Order
 from rtfleet.records import Case, CaseError, Launch, Preflight
 from rtfleet.run_file import Journal
-from rtfleet.station import Joined, Roster, Station, Tell
+from rtfleet.station import Joined, Roster, Station, Tell, case_error
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ class Campaign:
     def owes_parity(self, joined: Joined) -> bool:
         """Not a second time in a resumed run, and not for what is only compared with."""
         result = self.order.evidence.results.get(joined.case.id)
-        known = result is not None and (result.parity_device or result.recognition) is not None
+        compared = result is not None and result.parity_device is not None and not result.parity_device.unknown
+        known = compared or (result is not None and result.recognition is not None)
         return not known and not joined.case.model.startswith(BASELINE)
 
     def owes_operators(self, joined: Joined) -> bool:
@@ -199,30 +200,49 @@ async def parity(campaign: Campaign, here: Station, joined: Joined) -> None:
     Of a model that gives tokens: what it recognized, against the clips' transcripts.
     """
     case, artifact, settings = joined.case, joined.artifact, campaign.order.suite.settings.run
-    host = next((other for other in campaign.stations if other.facts.is_host), here)
     campaign.tell(events.Progress(case.device, case.id, "parity", 0, 0, None, None))
     async with campaign.undisturbed(here):
-        on_device = await validation.outputs_of(here.client, case, artifact, settings, optimize=True)
-    async with campaign.quiet:
-        await push(campaign, host, artifact)
-        on_host = await validation.outputs_of(host.client, case, artifact, settings, optimize=False)
-    reference = None if isinstance(on_host, CaseError) else on_host
+        on_device = await validation.outputs_of(here.client, case, artifact, settings)
+    plain = await _of_the_file(campaign, here, joined)
     if artifact.vocabulary is not None:
-        heard = validation.recognized(artifact, on_device, reference)
+        heard = validation.recognized(artifact, on_device, None if isinstance(plain, CaseError) else plain)
         if isinstance(heard, CaseError):
             campaign.journal.case_error(case.id, heard)
         else:
             campaign.journal.recognition(case.id, heard)
         return
-    if reference and artifact.reference:
-        found = validation.against_original(artifact, reference)
+    if artifact.reference:
+        found = validation.against_original(artifact, plain)
         if not isinstance(found, CaseError):
             campaign.journal.parity(case.id, "host", found)
-    of_device = validation.against_original(artifact, on_device, reference)
+    of_device = validation.against_original(artifact, on_device, plain)
     if isinstance(of_device, CaseError):
         campaign.journal.case_error(case.id, of_device)
     else:
         campaign.journal.parity(case.id, "device", of_device)
+
+
+async def _of_the_file(campaign: Campaign, here: Station, joined: Joined) -> validation.Outputs | CaseError:
+    """What the file gives with the runtime's optimizer off, on the host. A file that is its own original is run so on
+    the device itself where the host can't (Core ML on Linux), since there is nothing else to compare with."""
+    case, artifact, settings = validation.of_the_file(joined.case), joined.artifact, campaign.order.suite.settings.run
+    host = next((other for other in campaign.stations if other.facts.is_host), here)
+    try:
+        async with campaign.quiet:
+            await push(campaign, host, artifact)
+            found = await validation.outputs_of(host.client, case, artifact, settings)
+    except DeviceError as error:
+        if host is here:
+            raise
+        found = case_error(error)  # the host's own coroutine sees to the host
+    own_original = artifact.reference is None and artifact.vocabulary is None
+    if not isinstance(found, CaseError) or host is here or not own_original:
+        return found
+    async with campaign.undisturbed(here):
+        own = await validation.outputs_of(here.client, case, artifact, settings)
+    if isinstance(own, CaseError):
+        return replace(own, text=f"on the host: {found.text}; on the device itself: {own.text}")
+    return own
 
 
 async def operators(campaign: Campaign, here: Station, joined: Joined) -> None:

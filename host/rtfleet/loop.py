@@ -66,8 +66,8 @@ class Seq2Seq:
         encoder, decoder: Names of graphs.
         tokens, logits: The decoder's input of one token id, int64 [1, 1], and its output [1, 1, vocabulary].
         use_cache: A boolean input [1] that is false for the first token; "" where the decoder has none.
-        max_tokens: Of any clip; `samples_per_token`: a clip has no more tokens than its samples / this (0: no limit),
-            which ends a decoder that repeats itself.
+        max_tokens: Of any clip, at most `MOST_TOKENS`; `samples_per_token`: a clip has no more tokens than its
+            samples / this (0: no limit), which ends a decoder that repeats itself.
     """
 
     encoder: str
@@ -85,5 +85,22 @@ class Seq2Seq:
 
 Loop: TypeAlias = Chain | Seq2Seq
 
+
+def fills(loop: Loop | None, graph: str, input: str) -> bool:
+    """Whether an input of a graph gets its values from the loop: then no frame holds any, whatever it is called."""
+    if isinstance(loop, Chain):
+        return any((edge.target, edge.input) == (graph, input) for edge in loop.edges)
+    return loop is not None and graph == loop.decoder
+
+
+def gives(loop: Loop | None, graph: str) -> bool:
+    """Whether the outputs of a graph are the model's: of a chain those that hand nothing on, of a recognizer none."""
+    if isinstance(loop, Chain):
+        return all(edge.source != graph for edge in loop.edges)
+    return loop is None
+
+
+MOST_TOKENS = 10_000
+"""That an agent gives of one clip."""
 LENGTH = "@length"
 """Beside a Seq2Seq's feeds, int64 [clips, 1]: how much of each clip's inputs counts along the last axis."""

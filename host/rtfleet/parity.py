@@ -179,6 +179,8 @@ def judge(budget: Budget, device: ParityResult | None, host: ParityResult | None
     beside = f"; on the host {_said(budget.metric, host)}" if host is not None else ""
     if device is None:
         return check(None, "INCONCLUSIVE", f"parity was not measured on the device{beside}: measure again")
+    if device.unknown:
+        return check(None, "INCONCLUSIVE", f"parity stays open: {device.unknown}")
     if device.nan_frames:
         text = f"{device.nan_frames} of {device.frames} frames have outputs that are not finite{beside}"
         return check(None, "FAIL", text)

@@ -227,9 +227,7 @@ def round_order(cases: Sequence[C], round_: int, *, paired: bool) -> list[C]:
     return ordered if round_ % 2 else ordered[::-1]
 
 
-def order_of(
-    case: Case, artifact: Artifact, settings: RunSettings, kind: Kind, *, optimize: bool = True
-) -> LaunchOrder:
+def order_of(case: Case, artifact: Artifact, settings: RunSettings, kind: Kind) -> LaunchOrder:
     """What the agent is asked for one launch of a case, under a fresh launch id."""
     paced = case.scenario == "paced"
     hop_ns = artifact.hop_ns if paced and artifact.hop_ns else 0
@@ -258,7 +256,6 @@ def order_of(
         block_frames=block_frames,
         timeout_s=settings.timeout_s if settings.timeout_s is not None else usual_timeout_s,
         loop=artifact.loop,
-        optimize=optimize and case.options.optimize,
         warmup_frames=warmup_frames,
         warmup_ns=round(WARMUP_S * NS),
     )

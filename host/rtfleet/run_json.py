@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 # 1 - first.
 # 2 - launches have their preflight and the device's state while they ran, a run its comparisons with a baseline.
 # 3 - an artifact says how its decisions are counted, its loop is parameters (null: one graph); launches have columns of
-#     tokens; cases a recognition, their operators, and in their parity a wake word's detections; placements counts of
-#     nodes, options whether the runtime's optimizer is on; a run recommends.
+#     tokens; cases a recognition, their operators, and in their parity a wake word's detections and why it may be
+#     unknown; placements counts of nodes, options whether the runtime's optimizer is on; a run recommends.
 FORMAT_VERSION = 3
 
 # A launch with more frames than this has its columns in a file of their own.

@@ -15,7 +15,7 @@ from rtfleet.artifact import Origin
 from rtfleet.errors import UsageError
 from rtfleet.guess import audio_samples
 from rtfleet.guess import describe as from_file
-from rtfleet.loop import Seq2Seq
+from rtfleet.loop import MOST_TOKENS, Chain, Seq2Seq
 from rtfleet.model import TASKS, SpeechModel
 from rtfleet.models import ZOO
 from rtfleet.suite import ModelEntry
@@ -187,7 +187,7 @@ def checked(model: object, said: str, folder: Path) -> SpeechModel:
 
 
 def _check_graphs(model: SpeechModel, said: str) -> None:
-    """Raises UsageError: files of several formats or of none, or a loop of other graphs."""
+    """Raises UsageError: files of several formats or of none, a loop of other graphs, or one that no agent runs."""
     formats = {format_of(Path(path)) for path in model.source.values()}
     if len(formats) != 1 or None in formats:
         raise UsageError(f"{said}: its graphs must be files of one format, {', '.join(FORMATS)}")
@@ -201,6 +201,33 @@ def _check_graphs(model: SpeechModel, said: str) -> None:
         raise UsageError(f"{said}: its loop names a graph '{unknown}'; the source has {', '.join(model.source)}")
     if unused := next((name for name in model.source if name not in named), ""):
         raise UsageError(f"{said}: its loop does nothing with the graph '{unused}'")
+    if wrong := _wrong_recognizer(loop) if isinstance(loop, Seq2Seq) else _wrong_chain(loop, [*model.source]):
+        raise UsageError(f"{said}: {wrong}")
+
+
+def _wrong_chain(loop: Chain, order: list[str]) -> str:
+    for edge in loop.edges:
+        if order.index(edge.source) >= order.index(edge.target):
+            return f"graphs run in the order of the source, and '{edge.target}' must come after '{edge.source}'"
+        if not _whole(edge.axis, 0):
+            return f"axis {edge.axis} of the edge into '{edge.input}' must be 0 or more, counted from the first"
+        if not all(math.isfinite(number) for number in (edge.scale, edge.offset, edge.fill)):
+            return f"scale, offset and fill of the edge into '{edge.input}' must be numbers"
+    return ""
+
+
+def _wrong_recognizer(loop: Seq2Seq) -> str:
+    if not _whole(loop.max_tokens, 1, MOST_TOKENS):
+        return f"max_tokens must be a whole number from 1 to {MOST_TOKENS:,}, not {loop.max_tokens}"
+    if not _whole(loop.samples_per_token, 0):
+        return f"samples_per_token must be a whole number, 0 or more, not {loop.samples_per_token}: round it"
+    if loop.encoder == loop.decoder:
+        return f"encoder and decoder are the same graph, '{loop.encoder}'"
+    return ""
+
+
+def _whole(number: object, least: int, most: int = 2**32 - 1) -> bool:
+    return isinstance(number, int) and least <= number <= most
 
 
 # ---- what was named ------------------------------------------------------------------------------------------------

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from rtfleet import detections, feeds, launch_log, parity, plan, transcripts
+from rtfleet import detections, feeds, launch_log, loop, parity, plan, transcripts
 from rtfleet.artifact import Artifact
 from rtfleet.client import AgentClient
 from rtfleet.fidelity import ParityResult, Recognition
 from rtfleet.model import Array
-from rtfleet.records import Case, CaseError, RunSettings
+from rtfleet.records import Case, CaseError, Options, RunSettings
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,26 +22,40 @@ class Outputs:
 
 
 async def outputs_of(
-    client: AgentClient, case: Case, artifact: Artifact, settings: RunSettings, *, optimize: bool, runtime: str = ""
+    client: AgentClient, case: Case, artifact: Artifact, settings: RunSettings, *, runtime: str = ""
 ) -> Outputs | CaseError:
-    """Run the artifact over its feeds once; its files must be on the agent. Raises DeviceError.
+    """Run the artifact over its feeds once, as the case's options say; its files must be on the agent.
 
-    `runtime`: another that takes the file, where the artifact's own can't run here.
+    Args:
+        runtime: Another that takes the file, where the artifact's own can't run here.
+
+    Raises:
+        DeviceError: the agent gives no answer.
     """
-    asked = plan.order_of(case, artifact, settings, "PARITY", optimize=optimize)
+    asked = plan.order_of(case, artifact, settings, "PARITY")
     asked = replace(asked, runtime=runtime or asked.runtime)
     told = [event async for event in client.launch(asked)]
     await client.acknowledge(asked.launch_id)
     failed = next((event for event in told if isinstance(event, launch_log.Failed)), None)
-    return launch_log.error_of(failed) if failed else Outputs(launch_log.outputs_of(told), optimize)
+    return launch_log.error_of(failed) if failed else Outputs(launch_log.outputs_of(told), case.options.optimize)
+
+
+def of_the_file(case: Case) -> Case:
+    """The case as its file is worth by itself: on a CPU, with the runtime's optimizer off.
+
+    What the case asks of its device, an accelerator or cores by their numbers, another may not have.
+    """
+    return replace(case, options=Options(optimize=False))
 
 
 def against_original(
-    artifact: Artifact, found: Outputs | CaseError, on_host: Outputs | None = None
+    artifact: Artifact, found: Outputs | CaseError, plain: Outputs | CaseError | None = None
 ) -> ParityResult | CaseError:
     """How far `found` is from the original model's outputs, or why that can't be told.
 
-    The original of a file that is used as it came is that file itself on the host, the runtime's optimizer off.
+    Args:
+        plain: What the file itself gave with the runtime's optimizer off: the original of a file that is used as it
+            came. Where nobody could run it so, parity stays open.
     """
     if isinstance(found, CaseError):
         return found
@@ -49,11 +63,12 @@ def against_original(
         if artifact.reference is not None:
             assert artifact.reference.location is not None
             return _compare(artifact, feeds.load(artifact.reference.location), found, "the original model")
-        if on_host is not None:
-            return _compare(artifact, on_host.columns, found, "the same file with the runtime's optimizer off")
+        if isinstance(plain, Outputs):
+            return _compare(artifact, plain.columns, found, "the same file with the runtime's optimizer off")
     except ValueError as error:
         return CaseError("BAD_OUTPUT", f"parity: {error}", launch_log.HINTS["BAD_OUTPUT"])
-    return CaseError("BAD_OUTPUT", "parity: the file gave no outputs on the host to compare with")
+    why = f": {plain.text}" if plain else ""
+    return ParityResult("", 0, None, None, None, unknown=f"nothing ran the file with the runtime's optimizer off{why}")
 
 
 def recognized(artifact: Artifact, found: Outputs | CaseError, on_host: Outputs | None) -> Recognition | CaseError:
@@ -75,7 +90,8 @@ def recognized(artifact: Artifact, found: Outputs | CaseError, on_host: Outputs 
 
 
 def _compare(artifact: Artifact, reference: Mapping[str, Array], found: Outputs, against: str) -> ParityResult:
-    tensors = {tensor.name: tensor for graph in artifact.graphs for tensor in graph.outputs}
+    own = [graph for graph in artifact.graphs if loop.gives(artifact.loop, graph.name)]
+    tensors = {tensor.name: tensor for graph in own for tensor in graph.outputs}
     scales = {
         name: (tensor.scale, tensor.zero_point or 0) for name, tensor in tensors.items() if tensor.scale is not None
     }

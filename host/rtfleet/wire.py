@@ -58,7 +58,7 @@ def launch_request(order: LaunchOrder, lease_id: str) -> pb.LaunchRequest:
             threads=order.options.threads,
             cpus=order.options.cpus,
             allow_fallback=order.options.allow_fallback,
-            optimize=order.optimize,
+            optimize=order.options.optimize,
         ),
         hop_ns=order.hop_ns,
         warmup_frames=order.warmup_frames,

@@ -61,8 +61,18 @@ def counting_encoder(folder: Path) -> Graph:
     return Graph("encoder", saved(folder / "encoder.onnx", nodes, inputs, outputs, constants), {"audio": (1, 6)})
 
 
-def counting_decoder(folder: Path) -> Graph:
+def whole_numbers(folder: Path, name: str, dims: list[int], kind: int) -> Graph:
+    """`x` -> `y`, the same number."""
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    path = saved(folder / f"{name}.onnx", nodes, [tensor("x", dims, kind)], [tensor("y", dims, kind)], {})
+    return Graph(name, path, {"x": tuple(dims)})
+
+
+def counting_decoder(folder: Path, highest: float = 1.0) -> Graph:
     """The next token is 10 + what the encoder said + tokens so far + what the fixed cache holds.
+
+    Args:
+        highest: The logit of that token; the others have 0.
 
     The fixed cache gives 3 for the first token and 40 for the others: who takes it anew each time loses count.
     """
@@ -89,7 +99,7 @@ def counting_decoder(folder: Path) -> Graph:
         "both": np.array([0, 1], np.int64),
         "ten": np.array([10], np.float32),
         "depth": np.array(VOCABULARY, np.int64),
-        "values": np.array([0, 1], np.float32),
+        "values": np.array([0, highest], np.float32),
         "as_logits": np.array([1, 1, VOCABULARY], np.int64),
         "as_past": np.array([1, 1, 1, 1], np.int64),
         "forty": np.array([40], np.float32),

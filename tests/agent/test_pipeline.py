@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +16,16 @@ from loops import (
     counting_encoder,
     doubling,
     summing,
+    whole_numbers,
 )
+from onnx import TensorProto
 from test_worker import answered, only
 
 from rtfleet_agent import pipeline
 from rtfleet_agent.launch import Block, Failed, Finished, Outputs, Pace, WorkerRequest
-from rtfleet_agent.pipeline import LENGTH, NO_TOKEN, TOKENS, ChainLoop, Seq2SeqLoop, Transcriber
-from rtfleet_agent.runtimes import ort
-from rtfleet_agent.runtimes.base import Graph, Options, UnsupportedModel
+from rtfleet_agent.pipeline import LENGTH, NO_TOKEN, TOKENS, ChainLoop, Edge, Seq2SeqLoop, Transcriber
+from rtfleet_agent.runtimes import fake, ort
+from rtfleet_agent.runtimes.base import BadOutput, Graph, Options, UnsupportedModel
 
 
 def assembled(graphs: list[Graph], loop: pipeline.Loop):
@@ -93,6 +96,7 @@ def test_a_stream_that_begins_anew_finds_the_window_as_it_was(tmp_path: Path) ->
         ({"output": "nothing"}, "has no output 'nothing'"),
         ({"source": "third"}, "names a graph 'third'"),
         ({"axis": 3}, "has no axis 3"),
+        ({"axis": -1}, "has no axis -1"),
         ({"axis": 0}, "does not fit"),
     ],
 )
@@ -104,6 +108,75 @@ def test_a_chain_that_does_not_fit_is_refused_by_name(tmp_path: Path, change: di
 def test_a_graph_comes_after_the_one_that_feeds_it(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedModel, match="must come after"):
         assembled([summing(tmp_path), doubling(tmp_path)], CHAIN)
+
+
+WHOLE = Edge("first", "y", "second", "x", axis=1)
+
+
+def test_whole_numbers_are_handed_on_as_they_are(tmp_path: Path) -> None:
+    graphs = [whole_numbers(tmp_path, name, [1, 2], TensorProto.INT64) for name in ("first", "second")]
+    _, bound = assembled(graphs, ChainLoop((WHOLE,)))
+    bound.inputs["x"][...] = [[7, 2**53 + 1]]
+    bound.step()
+
+    assert bound.outputs["y"].tolist() == [[7, 2**53 + 1]]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "change"),
+    [
+        (TensorProto.FLOAT, TensorProto.INT8, {}),
+        (TensorProto.INT8, TensorProto.FLOAT, {}),
+        (TensorProto.INT8, TensorProto.INT64, {}),
+        (TensorProto.INT64, TensorProto.INT64, {"scale": 0.5}),
+        (TensorProto.INT64, TensorProto.INT64, {"offset": 1.0}),
+        (TensorProto.INT64, TensorProto.INT64, {"fill": 0.5}),
+    ],
+)
+def test_an_edge_that_would_change_whole_numbers_is_refused(
+    tmp_path: Path, source: int, target: int, change: dict
+) -> None:
+    graphs = [whole_numbers(tmp_path, "first", [1, 2], source), whole_numbers(tmp_path, "second", [1, 2], target)]
+
+    with pytest.raises(UnsupportedModel, match=r"output 'y' is .* and input 'x' is .*: an edge carries floats"):
+        assembled(graphs, ChainLoop((replace(WHOLE, **change),)))
+
+
+def test_an_edge_between_numbers_that_stand_for_others_is_refused(tmp_path: Path) -> None:
+    """Two int8 tensors of equal steps or not: what they are scaled by is not an edge's affair."""
+    spec = {
+        "inputs": [{"name": "x", "dtype": "int8", "shape": [1, 2], "scale": 0.5, "zero_point": 3}],
+        "outputs": [{"name": "y", "dtype": "int8", "shape": [1, 2], "scale": 0.5, "zero_point": 3}],
+    }
+    (tmp_path / "one.fake.json").write_text(json.dumps(spec))
+    graphs = [Graph(name, tmp_path / "one.fake.json", {"x": (1, 2)}) for name in ("first", "second")]
+    sessions = [fake.load(graph.path, graph, Options()) for graph in graphs]
+
+    with pytest.raises(UnsupportedModel, match=r"is int8 in steps of 0\.5"):
+        pipeline.assemble(graphs, sessions, ChainLoop((WHOLE,)), lambda: 0)
+
+
+def test_an_input_that_an_edge_fills_may_be_called_like_one_that_is_fed(tmp_path: Path) -> None:
+    graphs = [whole_numbers(tmp_path, name, [1, 2], TensorProto.FLOAT) for name in ("first", "second")]
+    _, bound = assembled(graphs, ChainLoop((replace(WHOLE, scale=2.0),)))
+    bound.inputs["x"][...] = 3
+    bound.step()
+
+    assert [*bound.inputs] == ["x"] and bound.outputs["y"].tolist() == [[6, 6]]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (replace(WHOLE, source="third"), "an input 'x' that no edge fills"),
+        (replace(WHOLE, target="third"), "an output 'y' that goes no further"),
+    ],
+)
+def test_two_ends_of_one_name_are_refused(tmp_path: Path, more: Edge, said: str) -> None:
+    graphs = [whole_numbers(tmp_path, name, [1, 2], TensorProto.FLOAT) for name in ("first", "third", "second")]
+
+    with pytest.raises(UnsupportedModel, match=said):
+        assembled(graphs, ChainLoop((WHOLE, more)))
 
 
 # ---- recognizers ---------------------------------------------------------------------------------------------------
@@ -142,6 +215,15 @@ def test_first_tokens_and_counts_are_taken_once(tmp_path: Path) -> None:
     assert tokens.tolist() == [4, 2]
     assert first_ns.tolist() == [7, 7]  # the clock of this test moves by 7 ns a look
     assert not bound.taken()[0].size
+
+
+@pytest.mark.parametrize("highest", [np.nan, np.inf])
+def test_tokens_of_logits_that_are_no_numbers_are_no_text(tmp_path: Path, highest: float) -> None:
+    _, bound = assembled([counting_encoder(tmp_path), counting_decoder(tmp_path, highest)], SEQ2SEQ)
+    heard(bound, 4)
+
+    with pytest.raises(BadOutput, match="output 'logits' of the decoder is NaN or infinite in 1 of the last 1 clips"):
+        bound.taken()
 
 
 @pytest.mark.parametrize(
@@ -202,6 +284,16 @@ def test_a_recognizers_parity_is_its_tokens(tmp_path: Path) -> None:
         [14, 18, 19, END_TOKEN, *[NO_TOKEN] * 5],
         [16, END_TOKEN, *[NO_TOKEN] * 7],
     ]
+
+
+@pytest.mark.parametrize("kind", ["LATENCY", "PARITY"])
+def test_a_recognizer_of_nan_fails_in_the_worker(tmp_path: Path, kind: str) -> None:
+    request = request_of(tmp_path, SEQ2SEQ, kind=kind)
+    counting_decoder(tmp_path, np.nan)
+
+    (failed,) = only(answered(request), Failed)
+
+    assert failed.kind == "BAD_OUTPUT"
 
 
 def test_a_chain_runs_in_the_worker_and_begins_each_stream_anew(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from rtfleet.model import Array
 from rtfleet.suite import ModelEntry
 
 RATE_HZ = 16_000
+HOP = 320
 
 
 def users_folder(folder: Path) -> Path:
@@ -68,6 +69,14 @@ class Bench:
     def export(self, prepared: PreparedModel, variant: str) -> Artifact:
         """Make the variant, or take it from the cache."""
         return self.runner.run(self.exports.export(prepared, variant, no_agent))
+
+    def export_ready(self, prepared: PreparedModel, variant: str) -> Artifact:
+        """The files as they came, all of one tensor `x` -> `y`."""
+
+        async def told(runtime: str, path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+            return (Tensor("x", "float32", (1, HOP)),), (Tensor("y", "float32", (1, HOP)),)
+
+        return self.runner.run(self.exports.export(prepared, variant, told))
 
     def export_together(self, prepared: PreparedModel, variants: tuple[str, ...]) -> dict[str, Artifact]:
         """Make several variants, those of different converters at the same time."""

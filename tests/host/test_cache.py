@@ -159,6 +159,23 @@ def test_a_note_is_replaced_whole(tmp_path: Path) -> None:
     assert [path.name for path in note.parent.iterdir()] == ["note.json"]
 
 
+def test_entries_and_notes_keep_the_order_in_which_they_were_told(tmp_path: Path) -> None:
+    """The graphs of a chain are stored as a dict, and run in its order."""
+
+    @dataclass(frozen=True)
+    class Ordered:
+        graphs: dict[str, int]
+
+    facts = Ordered({"mel": 1, "embedding": 2, "alexa": 3})
+    cache.write_note(tmp_path / "note.json", facts)
+    with cache.making(tmp_path) as making:
+        cache.keep(making, tmp_path / "key", facts)
+
+    note, entry = cache.read_note(tmp_path / "note.json", Ordered), cache.load(tmp_path / "key", Ordered)
+    assert note is not None and entry is not None
+    assert [*note.graphs] == [*entry.facts.graphs] == ["mel", "embedding", "alexa"]
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"format": 0, "note": {"text": "a"}}', '{"format": 1, "note": "a"}'])
 def test_a_damaged_note_counts_as_missing(tmp_path: Path, text: str) -> None:
     (tmp_path / "note.json").write_text(text)

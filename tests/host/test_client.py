@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from rtfleet import launch_log
 from rtfleet.artifact import Graph, file_of
 from rtfleet.client import AgentClient
 from rtfleet.launch_order import LaunchOrder
+from rtfleet.loop import Chain
 from rtfleet.records import DeviceFacts, Launch, Options, Probe
 from rtfleet.transports import local
 
@@ -26,16 +28,22 @@ MODEL = {
 }
 
 
-async def _talk(folder: Path, seconds: int = 0) -> tuple[DeviceFacts, Probe, Launch]:
-    """Describe, probe, and one launch of a second, or of so many."""
+def _order(folder: Path, seconds: int = 0) -> LaunchOrder:
+    """A launch of a model, and of feeds, that lie in `folder` then."""
     (folder / "main.fake.json").write_text(json.dumps(MODEL))
     np.savez(folder / "feeds.npz", x=np.zeros((6, 1, 4), np.float32))
     model, feeds = file_of(folder / "main.fake.json"), file_of(folder / "feeds.npz")
-    order = LaunchOrder(
+    return LaunchOrder(
         launch_id="one", kind="LATENCY", runtime="fake", graphs=(Graph("main", (model,), (), ()),),
         feeds_sha256=feeds.sha256, options=Options(), hop_ns=10_000_000, min_frames=100,
         min_duration_ns=seconds * 10**9, block_frames=20, timeout_s=60, warmup_ns=300_000_000,
     )  # fmt: skip
+
+
+async def _talk(folder: Path, seconds: int = 0) -> tuple[DeviceFacts, Probe, Launch]:
+    """Describe, probe, and one launch of a second, or of so many."""
+    order = _order(folder, seconds)
+    model, feeds = order.graphs[0].files[0], file_of(folder / "feeds.npz")
     async with local.connect("board", folder / "store", "client-test") as link, AgentClient(link, "board") as client:
         facts = await client.describe()
         await client.acquire("a secret of this test's own", "test")
@@ -62,6 +70,25 @@ def test_what_an_agent_tells_of_cores_speed_and_neighbours_arrives(tmp_path: Pat
     assert named and named[0].core in range(os.cpu_count() or 1)
     assert any(block.others_core_share for block in launch.blocks)
     assert not any("suspend" in block.marks for block in launch.blocks)
+
+
+@pytest.mark.slow
+def test_a_launch_that_the_agent_refuses_as_the_models_fault_ends_as_failed(tmp_path: Path) -> None:
+    """It is that case's error; the device goes on."""
+
+    async def asked() -> list[launch_log.LaunchEvent]:
+        order = replace(_order(tmp_path), loop=Chain(()))
+        link = local.connect("board", tmp_path / "store", f"client-test-{os.getpid()}")
+        async with link as agent, AgentClient(agent, "board") as client:
+            await client.acquire("a secret of this test's own", "test")
+            events = [event async for event in client.launch(order)]
+            await client.acknowledge(order.launch_id)
+            return events
+
+    (failed,) = asyncio.run(asked())
+
+    assert isinstance(failed, launch_log.Failed)
+    assert (failed.kind, failed.message) == ("BAD_MODEL", "loop: a chain without edges")
 
 
 @pytest.mark.slow

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,12 @@ def recognizer(**changes: object) -> SpeechModel:
     return SpeechModel(**(facts | changes))
 
 
+def chained(**changes: Any) -> Chain:
+    """An edge that fits into one that does not; both graphs are named."""
+    edge = Edge("encoder", "length", "decoder", "heard", axis=1)
+    return Chain((edge, replace(edge, **changes)))
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -116,6 +124,15 @@ def recognizer(**changes: object) -> SpeechModel:
             "does nothing with the graph 'more'",
         ),
         ({"loop": Chain((Edge("encoder", "length", "none", "x", axis=1),))}, "names a graph 'none'"),
+        ({"loop": chained(axis=-1)}, "axis -1 of the edge into 'heard' must be 0 or more"),
+        ({"loop": chained(axis=0.5)}, "axis 0.5 of the edge into 'heard' must be 0 or more"),
+        ({"loop": chained(scale=math.nan)}, "scale, offset and fill of the edge into 'heard' must be numbers"),
+        ({"loop": chained(source="decoder", target="encoder")}, "'encoder' must come after 'decoder'"),
+        ({"loop": chained(target="encoder")}, "'encoder' must come after 'encoder'"),
+        ({"loop": replace(LOOP, max_tokens=0)}, "max_tokens must be a whole number from 1 to 10,000, not 0"),
+        ({"loop": replace(LOOP, max_tokens=10_001)}, "max_tokens must be a whole number from 1 to 10,000, not 10001"),
+        ({"loop": replace(LOOP, samples_per_token=-1)}, "samples_per_token must be a whole number, 0 or more, not -1"),
+        ({"loop": replace(LOOP, samples_per_token=2461.5)}, "samples_per_token must be a whole number.* round it"),
     ],
 )
 def test_a_loop_that_contradicts_its_graphs_is_refused(stage: Stage, change: dict[str, Any], said: str) -> None:

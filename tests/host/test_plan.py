@@ -42,11 +42,10 @@ def test_a_plain_case_is_asked_for_without_the_optimizer_in_every_launch() -> No
     settings = RunSettings()
     usual, plain = paced(Options()), paced(Options(optimize=False))
 
-    def optimized(of: Case, *, optimize: bool) -> bool:
-        return plan.order_of(of, artifact(), settings, "PARITY", optimize=optimize).optimize
+    def optimized(of: Case) -> list[bool]:
+        return [plan.order_of(of, artifact(), settings, kind).options.optimize for kind in ("LATENCY", "PARITY")]
 
-    assert [optimized(usual, optimize=wanted) for wanted in (True, False)] == [True, False]
-    assert [optimized(plain, optimize=wanted) for wanted in (True, False)] == [False, False]
+    assert (optimized(usual), optimized(plain)) == ([True, True], [False, False])
 
 
 def test_a_profile_launch_keeps_the_pace_and_is_short() -> None:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from invented import artifact
 
-from rtfleet import feeds, transports, validation
-from rtfleet.artifact import Artifact
+from rtfleet import feeds, parity, transports, validation
+from rtfleet.artifact import Artifact, Graph, Tensor
 from rtfleet.client import AgentClient
 from rtfleet.errors import UsageError
 from rtfleet.export.inspection import inspector
@@ -18,7 +19,8 @@ from rtfleet.export.job import Exports
 from rtfleet.fetch import fetch
 from rtfleet.fidelity import ParityResult
 from rtfleet.fleet import Device
-from rtfleet.records import Case, CaseError, RunSettings
+from rtfleet.loop import Chain, Edge
+from rtfleet.records import Case, CaseError, Options, RunSettings
 from rtfleet.suite import ModelEntry
 
 
@@ -45,7 +47,7 @@ async def _on_an_agent(
         artifact = await exports.export(await exports.prepare(entry, inspect), variant, inspect)
         await client.push(artifact.needs)
         case = Case(artifact.id, entry.name, variant, device.name, "paced")
-        return artifact, await validation.outputs_of(client, case, artifact, RunSettings(), optimize=True)
+        return artifact, await validation.outputs_of(client, case, artifact, RunSettings())
 
 
 @pytest.mark.slow
@@ -91,3 +93,51 @@ def test_the_built_in_wake_word_hears_its_phrase_on_an_agent_and_nothing_else(tm
     assert (labelled.false_alarms, labelled.original_false_alarms) == (0, 0)
     assert (heard.matched, heard.missed, heard.extra) == (2, 0, 0)
     assert heard.audio_s > labelled.negatives_s > 5
+
+
+@pytest.mark.parametrize("last", [0.5, None])
+def test_an_output_is_real_by_the_steps_of_the_graph_that_gives_it(tmp_path: Path, last: float | None) -> None:
+    """Another, which hands its own `y` on, counts in others."""
+    graphs = tuple(
+        Graph(name, (), (Tensor("x", "float32", (1, 2)),), (Tensor(output, "int32", (1, 2), scale),))
+        for name, output, scale in (
+            ("front", "x", None),
+            ("head", "y", last),
+            ("middle", "y", 8.0),
+            ("tail", "z", None),
+        )
+    )
+    ends = (("front", "x", "head"), ("front", "x", "middle"), ("middle", "y", "tail"))
+    edges = tuple(Edge(source, output, target, "x", axis=1) for source, output, target in ends)
+    frames = feeds.save({"x": np.ones((2, 1, 2), np.float32)}, tmp_path / "feeds.npz")
+    chain = artifact(graphs=graphs, loop=Chain(edges), feeds=frames)
+    outputs = {"y": np.array([[[1.0, 2.0]], [[3.0, 4.0]]], np.int32)}
+
+    found = validation.against_original(
+        chain,
+        validation.Outputs({"y": outputs["y"] + 1}, optimized=True),
+        validation.Outputs(outputs, optimized=False),
+    )
+
+    assert isinstance(found, ParityResult) and found.max_abs_error == (last or 1.0)
+
+
+def test_what_a_case_asks_of_its_device_is_not_asked_of_another() -> None:
+    options = Options("gpu", 4, (6, 7), allow_fallback=True, cores="big")
+    case = Case("a", "luna", "tflite-shipped", "phone", "paced", options)
+
+    asked = validation.of_the_file(case)
+
+    assert (asked.options, asked.scenario) == (Options(optimize=False), "paced")
+
+
+def test_a_parity_without_anything_to_compare_with_stays_open_and_says_why() -> None:
+    outputs = validation.Outputs({"score": np.zeros((2, 1), np.float32)}, optimized=True)
+    missing = CaseError("UNSUPPORTED_OP", "Core ML runs on macOS; this device is linux")
+
+    found = validation.against_original(artifact(), outputs, missing)
+
+    assert isinstance(found, ParityResult) and found.unknown
+    said = parity.judge(parity.default_budgets(artifact())[0], found, None)
+    assert (said.verdict, said.value) == ("INCONCLUSIVE", None)
+    assert said.reason.endswith("optimizer off: Core ML runs on macOS; this device is linux")

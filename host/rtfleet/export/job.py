@@ -17,6 +17,7 @@ from typing import Any, Literal
 from rtfleet import cache as caches
 from rtfleet import clips as audio
 from rtfleet import feeds, source, transcripts
+from rtfleet import loop as loops
 from rtfleet.artifact import (
     EXPORTED_VARIANTS,
     RUNTIME_OF_FORMAT,
@@ -327,7 +328,12 @@ class Exports:
     def _feeds(self, prepared: PreparedModel, graphs: tuple[Graph, ...]) -> File:
         """The frames in the graphs' own dtypes; variants that agree in them share one file."""
         named = {facts.name for facts in prepared.inputs}
-        tensors = tuple(tensor for graph in graphs for tensor in graph.inputs if tensor.name in named)
+        tensors = tuple(
+            tensor
+            for graph in graphs
+            for tensor in graph.inputs
+            if tensor.name in named and not loops.fills(prepared.loop, graph.name, tensor.name)
+        )
         folder = self.cache / "feeds" / caches.key_of("feeds", prepared.frames.sha256, tensors, _machinery())
         entry = caches.load(folder, bool)
         if entry is None:
@@ -392,8 +398,9 @@ def _cannot_become(variant: str, prepared: PreparedModel) -> ExportError:
 
 def with_states(graph: Graph, prepared: PreparedModel) -> Graph:
     """The graph with its state pairs and the concrete dims that are measured."""
-    dims: dict[str, tuple[int, ...]] = {facts.name: facts.dims for facts in prepared.inputs}
-    dims |= {state.input: state.shape for state in prepared.states}
+    own = {tensor.name for tensor in graph.inputs if not loops.fills(prepared.loop, graph.name, tensor.name)}
+    dims: dict[str, tuple[int, ...]] = {facts.name: facts.dims for facts in prepared.inputs if facts.name in own}
+    dims |= {state.input: state.shape for state in prepared.states if state.input in own}
     shapes = {
         tensor.name: dims[tensor.name] if len(dims.get(tensor.name, ())) == len(tensor.shape) else tensor.shape
         for tensor in graph.inputs
@@ -403,7 +410,6 @@ def with_states(graph: Graph, prepared: PreparedModel) -> Graph:
         shapes = {name: (1, *shape[1:]) if shape[:1] == (-1,) else shape for name, shape in shapes.items()}
         shapes = {name: shape for name, shape in shapes.items() if -1 not in shape}
     # A state that is no input of this graph is another's, or lives inside the model.
-    own = {tensor.name for tensor in graph.inputs}
     states = tuple(State(one.input, one.output, one.initial) for one in prepared.states if one.input in own)
     return replace(graph, states=states, shapes=shapes)
 

@@ -46,6 +46,21 @@ def torch_(): return with_bias(torch.load(HERE / "bias.pt"))
 def safetensors_(): return with_bias(load_file(HERE / "bias.safetensors")["bias"])
 """
 
+CHAIN = """
+from rtfleet import Input, SpeechModel
+from rtfleet.loop import Chain, Edge
+
+def chain():
+    return SpeechModel(
+        task="wake-word",
+        source={"mel": "one.fake.json", "embedding": "two.fake.json", "alexa": "one.fake.json"},
+        inputs={"x": Input((1, 320))},
+        outputs=["y"],
+        hop_ms=20,
+        loop=Chain((Edge("mel", "y", "embedding", "x", axis=1), Edge("embedding", "y", "alexa", "x", axis=1))),
+    )
+"""
+
 
 @dataclass(frozen=True)
 class First:
@@ -197,3 +212,19 @@ def test_a_change_of_what_building_read_or_imported_late_is_seen(tmp_path: Path)
     for source in sources:
         assert after[source].key != before[source].key, source
     assert after["late.py:model"].frames.sha256 != before["late.py:model"].frames.sha256
+
+
+def test_a_chain_that_is_recalled_has_its_graphs_in_the_models_order(tmp_path: Path) -> None:
+    """The agent runs them in that order, and refuses a graph that comes before the one that feeds it."""
+    folder = users_folder(tmp_path / "user")
+    (folder / "chain.py").write_text(CHAIN)
+    for name in ("one", "two"):
+        (folder / f"{name}.fake.json").write_text(name)
+    orders = []
+    for logs in ("first-logs", "second-logs"):
+        with bench(folder, tmp_path / "cache", tmp_path / logs) as here:
+            graphs = here.export_ready(here.prepare("chain.py:chain"), "fake-shipped").graphs
+            orders.append([graph.name for graph in graphs])
+
+    assert not (tmp_path / "second-logs").exists(), "the second was recalled"
+    assert orders == [["mel", "embedding", "alexa"]] * 2

@@ -41,7 +41,7 @@ async def scored(name: str, folder: Path) -> tuple[Artifact, list[Array]]:
         artifact = await exports.export(prepared, prepared.shipped[0], inspect)
         await client.push(artifact.needs)
         case = Case(artifact.id, name, artifact.variant, "board", "paced")
-        found = await validation.outputs_of(client, case, artifact, RunSettings(), optimize=True)
+        found = await validation.outputs_of(client, case, artifact, RunSettings())
     assert not isinstance(found, CaseError), found
     assert artifact.feeds.location is not None
     starts = feeds.load(artifact.feeds.location)[feeds.STREAM_STARTS].tolist()
