@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -388,8 +388,12 @@ def _read_columns(folder: Path, stored: Mapping[str, str]) -> run_json.Columns:
 # ---- run.json ------------------------------------------------------------------------------------------------------
 
 
-def to_json(judged: JudgedRun, folder: Path | None) -> dict[str, Any]:
-    """`run.json` of a run whose directory is `folder`; without one, all columns are inline."""
+def to_text(judged: JudgedRun, folder: Path | None) -> str:
+    """`run.json` of a run whose directory is `folder`; without one, all columns are inline.
+
+    Strict JSON, one value a line but for columns. Its cases become text one after the other: as values they would take
+    thirty times the room.
+    """
 
     def stored(launch_id: str) -> Json:
         name = _columns_path(launch_id)
@@ -397,14 +401,16 @@ def to_json(judged: JudgedRun, folder: Path | None) -> dict[str, Any]:
             return None
         return {"file": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
 
-    return run_json.compose(judged, stored)
+    cases = (_text(run_json.compose_case(case, stored)).replace("\n", "\n  ") for case in judged.cases)
+    inside = ",\n  ".join(cases)
+    text = _text(run_json.compose(judged))
+    return text.replace('\n "cases": []', f'\n "cases": [\n  {inside}\n ]' if inside else '\n "cases": []', 1) + "\n"
 
 
-def to_text(judged: JudgedRun, folder: Path | None) -> str:
-    """The same as text: strict JSON, one value a line but for columns."""
-    text = json.dumps(to_json(judged, folder), allow_nan=False, indent=1)
+def _text(document: Json) -> str:
+    text = json.dumps(document, allow_nan=False, indent=1)
     # A line break stands only between values, never in a text: joining lists of integers changes no value.
-    return re.sub(r"\[\n\s*(-?\d+(?:,\n\s*-?\d+)*)\n\s*\]", _on_one_line, text) + "\n"
+    return re.sub(r"\[\n\s*(-?\d+(?:,\n\s*-?\d+)*)\n\s*\]", _on_one_line, text)
 
 
 def _on_one_line(integers: re.Match[str]) -> str:

@@ -53,8 +53,8 @@ Columns = Mapping[str, Nanoseconds]
 T = TypeVar("T")
 
 
-def compose(judged: JudgedRun, stored: Callable[[str], Json]) -> dict[str, Json]:
-    """`run.json`. `stored` maps a launch id to `{file, sha256}` of its columns, or None where they lie in no file."""
+def compose(judged: JudgedRun) -> dict[str, Json]:
+    """`run.json` without its cases (`compose_case`): those of a large fleet at once take hundreds of megabytes."""
     run = judged.run
     return {
         "format_version": FORMAT_VERSION,
@@ -69,7 +69,7 @@ def compose(judged: JudgedRun, stored: Callable[[str], Json]) -> dict[str, Json]
         "budgets": _budget_files([budget for case in judged.cases for budget in case.result.budgets]),
         "verdict": judged.verdict,
         "exit_code": judged.exit_code,
-        "cases": [_case(case, stored) for case in judged.cases],
+        "cases": [],
         "comparisons": [plain(one) for one in judged.comparisons],
         "recommendations": [plain(one) for one in judged.recommendations],
     }
@@ -172,7 +172,8 @@ def _without(value: dict[str, Json], *keys: str) -> dict[str, Json]:
 # ---- one case ------------------------------------------------------------------------------------------------------
 
 
-def _case(judged: JudgedCase, stored: Callable[[str], Json]) -> dict[str, Json]:
+def compose_case(judged: JudgedCase, stored: Callable[[str], Json]) -> dict[str, Json]:
+    """One of its cases. `stored`: a launch id -> `{file, sha256}` of its columns, or None where no file has them."""
     result = judged.result
     case, artifact = result.case, result.artifact
     runtime = next((launch.runtime for launch in result.launches if launch.runtime), None)
