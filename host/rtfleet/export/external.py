@@ -14,6 +14,7 @@ from rtfleet.artifact import File, file_of
 from rtfleet.errors import UsageError
 
 MANIFEST = "Manifest.json"
+SAVED_MODEL = "saved_model.pb"
 _WAYS: dict[str, dict[int, str]] = {
     "model": {7: "graph", 25: "function"},
     "graph": {1: "node", 5: "tensor", 15: "sparse"},
@@ -30,11 +31,13 @@ _WAYS: dict[str, dict[int, str]] = {
 def files_of(path: Path) -> tuple[File, ...]:
     """The model file and the external data files that it names, each with its path beside the model; of a folder all.
 
-    Of a Core ML package all files, its Manifest.json first; their paths begin with the package's name.
+    Of a Core ML package its Manifest.json comes first, and their paths begin with the package's name.
 
     Raises:
         UsageError: damaged bytes, external data outside the model's folder, or a file that is missing.
     """
+    if (path / SAVED_MODEL).is_file():
+        return tuple(file_of(file, file.relative_to(path).as_posix()) for file in _inside(path))
     if path.is_dir():
         return _files_of_package(path)
     files = [file_of(path)]
@@ -57,16 +60,19 @@ def _files_of_package(package: Path) -> tuple[File, ...]:
     manifest = package / MANIFEST
     if not manifest.is_file():
         raise UsageError(f"{package.name}: not a Core ML package: it has no {MANIFEST}", "give the .mlpackage folder")
-    # What a Mac's Finder leaves behind is no part of the model.
-    others = sorted(path for path in package.rglob("*") if path.is_file() and path.name != ".DS_Store")
-    for path in others:
-        if not path.resolve().is_relative_to(package.resolve()):
-            raise UsageError(
-                f"{package.name}: {path.relative_to(package)} is a link that leads out of it",
-                "put the file itself there",
-            )
-    ordered = (manifest, *(path for path in others if path != manifest))
+    ordered = (manifest, *(path for path in _inside(package) if path != manifest))
     return tuple(file_of(path, f"{package.name}/{path.relative_to(package).as_posix()}") for path in ordered)
+
+
+def _inside(folder: Path) -> list[Path]:
+    """All files of a model that is a folder. Raises UsageError for a link that leads out of it."""
+    # What a Mac's Finder leaves behind is no part of the model.
+    found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".DS_Store")
+    for path in found:
+        if not path.resolve().is_relative_to(folder.resolve()):
+            said = f"{folder.name}: {path.relative_to(folder)} is a link that leads out of it"
+            raise UsageError(said, "put the file itself there")
+    return found
 
 
 def _locations(path: Path) -> Iterator[str]:
