@@ -51,6 +51,8 @@ from rtfleet_agent.runtimes.base import (
 from rtfleet_agent.runtimes.onnx_bytes import identity_model
 
 CPU = "CPUExecutionProvider"
+# Operators with graphs inside, whose own operators are timed too: counted with them, time would be counted twice.
+_CONTAINERS = frozenset({"If", "Loop", "Scan"})
 _DTYPES = {
     "tensor(float)": "float32",
     "tensor(float16)": "float16",
@@ -324,6 +326,8 @@ def _operator_times(events: Sequence[Mapping[str, Any]], provider: str) -> tuple
     for event in events:
         if event.get("cat") == "Node" and str(event["name"]).endswith("_kernel_time") and int(event["ts"]) >= warm_us:
             told = event["args"]
+            if told.get("op_name") in _CONTAINERS:
+                continue
             name = str(event["name"]).removesuffix("_kernel_time")
             key = name, str(told.get("op_name", "")), str(told.get("provider", ""))
             times.setdefault(key, []).append(int(event["dur"]) * 1000)

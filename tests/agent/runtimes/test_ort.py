@@ -374,6 +374,19 @@ def test_a_profile_tells_the_time_of_each_operator(recurrent: Graph) -> None:
     assert (found["MatMul"].ran_on, found["MatMul"].accelerated) == ("CPUExecutionProvider", True)
 
 
+def test_what_runs_inside_a_branch_is_timed_once(tmp_path: Path) -> None:
+    then = helper.make_graph([helper.make_node("Tanh", ["x"], ["a"])], "then", [], [info("a", [1, 64])])
+    other = helper.make_graph([helper.make_node("Neg", ["x"], ["b"])], "else", [], [info("b", [1, 64])])
+    branch = helper.make_node("If", ["yes"], ["y"], then_branch=then, else_branch=other)
+    inputs = [info("x", [1, 64]), info("yes", [1], TensorProto.BOOL)]
+    graph = saved(tmp_path / "branch.onnx", [branch], inputs, [info("y", [1, 64])])
+    session = ort.load(graph.path, graph, Options(profile=True))
+    for _ in range(20):
+        session.run({"x": np.ones((1, 64), np.float32), "yes": np.array([True])})
+
+    assert {operator.op_type for operator in session.operators()} == {"Tanh"}
+
+
 def test_without_a_profile_there_are_no_operator_times(recurrent: Graph) -> None:
     assert ort.load(recurrent.path, recurrent, Options()).operators() == ()
 
