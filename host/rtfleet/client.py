@@ -136,6 +136,7 @@ class AgentClient:
                 CoreFacts(core.index, wire.optional(core, "capacity"), wire.optional(core, "max_frequency_khz"))
                 for core in reply.core_info
             ),
+            provisos=tuple(reply.provisos),
         )
 
     async def acquire(self, lease_id: str, holder: str, lasts_s: float = 0.0, reason: str = "") -> float:

@@ -146,9 +146,22 @@ async def _reach(server: Server) -> None:
         return
     # adbutils would start a server here where it does not reach the one there.
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(server.host, server.port), ANSWER_TIMEOUT_S)
+        await _dial(server)
     except (OSError, TimeoutError) as error:
         raise _unreachable(server, str(error) or "no answer in time") from None
+
+
+async def answers(server: Server) -> bool:
+    """Whether it runs; it is not started."""
+    try:
+        await _dial(server)
+    except (OSError, TimeoutError):
+        return False
+    return True
+
+
+async def _dial(server: Server) -> None:
+    _, writer = await asyncio.wait_for(asyncio.open_connection(server.host, server.port), ANSWER_TIMEOUT_S)
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
