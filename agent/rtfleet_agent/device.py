@@ -80,7 +80,7 @@ def _provisos(kind: sensors.System) -> Iterator[str]:
     if emulator := os.environ.get("RTFLEET_EMULATOR", "").strip():
         yield f"emulated: under {emulator.rpartition('/')[2]}: functional only, not a measurement"
     if kind == "android" and platform.libc_ver()[0] == "glibc":
-        yield "glibc-bundle: CPU, glibc bundle: an app with Android's own builds of the runtimes may be faster or slower"
+        yield "glibc-bundle: CPU, glibc bundle: an app's own builds may be faster or slower"
 
 
 def identify(fallback: Path, root: Path = Path("/")) -> str:
