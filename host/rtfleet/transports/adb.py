@@ -130,7 +130,7 @@ async def _agent(line: Line, brought: Bundle, running: Agent | None) -> Agent:
         running = adb_scripts.agent_of((await line.run(adb_scripts.LISTENING)).stdout)
         if running is not None and running.bundle != brought.name:
             raise LeaseHeld(
-                f"device '{line.device}': another version of rtfleet measures on it{await _holder(line, running)}",
+                f"device '{line.device}': another version of rtfleet measures on it{await holder(line, running)}",
                 "wait until that run has ended",
                 "LEASE",
             )
@@ -156,8 +156,8 @@ async def started(line: Line, brought: Bundle) -> Agent:
     raise start_error(line, told)
 
 
-def start_error(line: Line, told: Started) -> DeviceError:
-    """Why an agent, or a Python of its bundle, did not run."""
+def start_error(line: Line, told: Started, what: str = "the agent") -> DeviceError:
+    """Why an agent, or something else of its bundle, did not run."""
     lines = [text for text in told.words.splitlines() if text.strip()]
     last = lines[-1] if lines else "it said nothing"
     code = told.code or 0
@@ -165,12 +165,12 @@ def start_error(line: Line, told: Started) -> DeviceError:
         return LeaseHeld(f"device '{line.device}': {last}", "wait until the other run has ended", "LEASE")
     if code == _SIGSYS or "Bad system call" in told.words:
         return line.error(
-            f"it forbids a system call that the agent needs ({last}): seccomp, exit code {code}",
+            f"it forbids a system call that {what} needs ({last}): seccomp, exit code {code}",
             "rtfleet works from adb's shell only; a phone that filters even there can't be used",
         )
     if code == _SIGKILL:
         return line.error(
-            f"it killed the agent while it started ({last})",
+            f"it killed {what} while it started ({last})",
             "free some memory: close apps, or restart it; adb logcat says who killed it",
             retryable=True,
         )
@@ -184,15 +184,15 @@ def start_error(line: Line, told: Started) -> DeviceError:
             f"the agent's loader is missing there ({last})", f"adb shell rm -r {adb_scripts.FOLDER}; it is copied anew"
         )
     if "No space left" in told.words:
-        return line.error(f"the agent did not start: {last}", "free some space on it", kind="NO_DISK")
+        return line.error(f"{what} did not start: {last}", "free some space on it", kind="NO_DISK")
     return line.error(
-        f"the agent ended while it started, exit code {code}: {last}",
-        f"its whole output: adb shell cat {adb_scripts.LOG}",
+        f"{what} ended while it started, exit code {code}: {last}",
+        f"its whole output: adb -s {line.serial} shell cat {adb_scripts.LOG}",
         retryable=True,
     )
 
 
-async def _holder(line: Line, agent: Agent) -> str:
+async def holder(line: Line, agent: Agent) -> str:
     """Who has the lease of an agent, as the end of a sentence; "" where it does not say."""
     from rtfleet.client import AgentClient
 

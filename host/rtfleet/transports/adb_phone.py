@@ -57,7 +57,7 @@ async def found(device: Device) -> Line:
     server = adb_server.server_of(device.adb_server)
     try:
         listed = await adb_server.phones(server)
-        phone = _chosen(device, server, listed)
+        phone = chosen(device, server, listed)
         if phone is None:
             phone = await _connected(server, device.serial)
         if phone.state in _PASSING:
@@ -71,7 +71,7 @@ async def found(device: Device) -> Line:
     return line
 
 
-def _chosen(device: Device, server: Server, listed: Sequence[Phone]) -> Phone | None:
+def chosen(device: Device, server: Server, listed: Sequence[Phone]) -> Phone | None:
     """The phone; None: it is to be connected first. Raises DeviceError."""
     there = ", ".join(f"{phone.serial} ({phone.state})" for phone in listed)
     if device.serial:

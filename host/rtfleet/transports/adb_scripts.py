@@ -43,6 +43,9 @@ true
 
 LISTENING = f"{_FUNCTIONS}\nlistening\ntrue\n"
 
+# Android's shell has no home, and no /tmp.
+_VARIABLES = f"export HOME={FOLDER} TMPDIR={FOLDER} ORT_DISABLE_TELEMETRY=1"
+
 FORGET_BUNDLES = f"rm -rf {BUNDLES}"
 
 MAKE_PART = f"mkdir -p {BUNDLES} && mktemp -d {FOLDER}/.part-XXXXXX"
@@ -131,12 +134,19 @@ chmod 755 . run bin/python3 lib/ld-linux*
 """
 
 
+def program(name: str, quoted: str) -> str:
+    """Run a Python program, a shell's word, with a bundle's Python."""
+    return f"{_VARIABLES}; exec sh {BUNDLES}/{name}/run -c {quoted}"
+
+
 def start(name: str, linger_s: float) -> str:
     """Start an agent that outlives the shell, and wait for it a while."""
     serve = f"-m rtfleet_agent serve --port 0 --store {FOLDER}/store --state-file {STATE}"
     return f"""{_FUNCTIONS}
 cd {FOLDER} || exit 1
-export HOME={FOLDER} TMPDIR={FOLDER}
+{_VARIABLES}
+echo "pid 0"
+listening && exit
 setsid nohup sh {BUNDLES}/{name}/run {serve} --linger-s {linger_s:g} --keep-awake </dev/null >/dev/null 2>{LOG} &
 pid=$!
 {_wait("wait $pid; code=$?")}"""
@@ -148,14 +158,15 @@ def wait(pid: int) -> str:
 
 
 def _wait(ended: str) -> str:
-    # The second look at the note is for an agent of another host that was quicker: this one then stopped.
+    # An agent of another host may have been quicker; this one then ends.
     return f"""tries=0
 echo "pid $pid"
+found() {{ listening && {{ [ "$(noted)" = $pid ] || kill $pid 2>/dev/null; true; }}; }}
 while [ $tries -lt {_WAIT_S * 10} ]; do
-    listening && exit
+    found && exit
     if ! runs $pid; then
         {ended}
-        listening && exit
+        found && exit
         echo "ended $code"
         tail -n 20 {LOG}
         exit
@@ -168,11 +179,11 @@ done
 
 def started(told: str) -> Started:
     """What `start` or `wait` printed."""
-    pid = re.search(r"^pid (\d+)$", told, re.MULTILINE)
+    pids = re.findall(r"^pid (\d+)$", told, re.MULTILINE)
     ended = re.search(r"^ended (\d+)\n?(.*)", told, re.MULTILINE | re.DOTALL)
-    if pid is None:
+    if not pids:
         return Started(0, None, 255, told)
-    return Started(int(pid[1]), agent_of(told), int(ended[1]) if ended else None, ended[2] if ended else "")
+    return Started(int(pids[-1]), agent_of(told), int(ended[1]) if ended else None, ended[2] if ended else "")
 
 
 def stop(agent: Agent) -> str:
