@@ -80,15 +80,10 @@ class Line:
         """The phone's loopback port as a gRPC address here: a socket that only this user can reach."""
         busy: set[asyncio.Task[None]] = set()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            task = asyncio.current_task()
-            assert task
+        def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.create_task(self._carry(port, reader, writer))
             busy.add(task)
-            try:
-                await self._carry(port, reader, writer)
-            finally:
-                busy.discard(task)
-                writer.close()
+            task.add_done_callback(busy.discard)
 
         with tempfile.TemporaryDirectory(prefix="rtfleet-adb-") as folder:
             path = Path(folder) / "agent"
@@ -121,6 +116,7 @@ class Line:
         try:
             far = await adb_server.in_thread(lambda: self._phone().create_connection(Network.TCP, port))
         except (AdbError, OSError):
+            writer.close()
             return
         far.setblocking(False)
         # Else small answers wait for each other: Nagle's algorithm and delayed acknowledgements, 40 ms.
@@ -137,6 +133,7 @@ class Line:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
             far_writer.close()
+            writer.close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -164,7 +164,8 @@ echo "pid $pid"
 found() {{ listening && {{ [ "$(noted)" = $pid ] || kill $pid 2>/dev/null; true; }}; }}
 while [ $tries -lt {_WAIT_S * 10} ]; do
     found && exit
-    if ! runs $pid; then
+    # Twice, because a process that is just becoming another program has no command line for a moment.
+    if ! runs $pid && sleep 0.1 && ! runs $pid; then
         {ended}
         found && exit
         echo "ended $code"
