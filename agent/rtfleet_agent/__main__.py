@@ -32,6 +32,8 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 from rtfleet_agent import PROTOCOL_VERSION, __version__
+from rtfleet_agent.attendance import Attendance
+from rtfleet_agent.awake import kept_awake
 from rtfleet_agent.device import identify, read_device
 from rtfleet_agent.launches import Launches
 from rtfleet_agent.lease import LEASE_LASTS_S, DeviceBusy, DeviceLock, Leases, Server, holding_device
@@ -84,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     token.add_argument("--token-stdin", action="store_true", help="read the token from the first line of stdin")
     token.add_argument("--tls-dir", type=Path, help="mutual TLS with this folder's keys, instead of a token")
     serve.add_argument("--exit-on-eof", action="store_true", help="stop when stdin ends: the host is gone")
+    serve.add_argument(
+        "--linger-s", type=float, help="stop after so long without a lease and a call (SIGUSR1: as soon as it is free)"
+    )
+    serve.add_argument(
+        "--state-file", type=Path, help="file, of mode 0600, with address, pid and token while the agent listens"
+    )
+    serve.add_argument("--keep-awake", action="store_true", help="on Android: keep the phone awake until the end")
     # For tests and slow emulators: how long a lease lasts without being renewed.
     serve.add_argument("--lease-s", type=float, default=LEASE_LASTS_S, help=argparse.SUPPRESS)
     service = commands.add_parser("service", help="print the unit file of a standing agent (systemd or launchd)")
@@ -129,18 +138,30 @@ def _serve(options: argparse.Namespace) -> int:
         device = read_device(identity)
         store = Store(folder, quota_bytes=int(options.store_quota_gb * 1e9))
         stack.callback(store.close)
+        if options.keep_awake:
+            stack.enter_context(kept_awake(folder / "setting-before"))
         python = os.environ.get("RTFLEET_PYTHON") or shlex.quote(sys.executable)
         leases = Leases(lasts_s=options.lease_s)
         launches = Launches(folder / "launches", leases, python)
-        token_file = None if given or tls else _write_token(folder, token)
+        token_file = None if given or tls else _write_secret(folder / "token", token)
         service = Service(device, store, leases, launches, python)
         server, address = create_server(service, tls or token, options.host, options.port)
         _stop_on_signals(stop)
         if options.exit_on_eof:
             threading.Thread(target=_wait_for_eof, args=(stop,), name="stdin", daemon=True).start()
+        if options.linger_s is not None:
+            signal.signal(signal.SIGUSR1, lambda *_: _stop_if_free(stop, leases, service.attendance, 0.0))
+            linger = (stop, leases, service.attendance, options.linger_s)
+            threading.Thread(target=_linger, args=linger, name="linger", daemon=True).start()
         server.start()
-        _tell(lock, address, identity, token_file)
+        line = _tell(lock, address, identity, token_file)
+        if options.state_file is not None:
+            _write_secret(options.state_file, json.dumps({**line, "token": token, "python": python}))
+            stack.callback(options.state_file.unlink, missing_ok=True)
         stop.wait()
+        if options.state_file is not None:
+            # Nobody is to find it any more.
+            options.state_file.unlink(missing_ok=True)
         # First the worker, so that its end reaches who listens; then the calls; then the files.
         launches.close()
         server.stop(_GOODBYE_S).wait()
@@ -200,12 +221,13 @@ def _first_line_of_stdin() -> str:
     return line.decode(errors="replace")
 
 
-def _write_token(folder: Path, token: str) -> Path:
-    path = folder / "token"
-    path.unlink(missing_ok=True)
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(token + "\n")
-    return path
+def _write_secret(path: Path, text: str) -> Path:
+    """A file that only this user can read; whole or not there."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part.unlink(missing_ok=True)
+    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text + "\n")
+    return part.replace(path)
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
@@ -221,7 +243,22 @@ def _wait_for_eof(stop: threading.Event) -> None:
     stop.set()
 
 
-def _tell(lock: DeviceLock, address: str, identity: str, token_file: Path | None) -> None:
+def _linger(stop: threading.Event, leases: Leases, attendance: Attendance, linger_s: float) -> None:
+    """Stops an agent that nobody has wanted for so long."""
+    while not stop.wait(min(1.0, linger_s / 4)):
+        if leases.held() is not None:
+            attendance.note()
+        _stop_if_free(stop, leases, attendance, linger_s)
+
+
+def _stop_if_free(stop: threading.Event, leases: Leases, attendance: Attendance, idle_s: float) -> None:
+    # From here on no lease is given: whoever comes in between is refused, and does not lose what it began.
+    if attendance.idle_s > idle_s and leases.retire():
+        stop.set()
+
+
+def _tell(lock: DeviceLock, address: str, identity: str, token_file: Path | None) -> dict[str, object]:
+    """Says on stdout where the agent listens; what it said."""
     since = datetime.now(timezone.utc).isoformat(timespec="seconds")
     lock.announce(Server(os.getpid(), address, since))
     line = {
@@ -233,6 +270,7 @@ def _tell(lock: DeviceLock, address: str, identity: str, token_file: Path | None
         **({"token_file": str(token_file)} if token_file else {}),
     }
     print(json.dumps(line), flush=True)
+    return line
 
 
 def _complain(error: Exception, code: int) -> int:

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Device:
         soc: The processor's name.
         sensors: Readings that this device can give.
         missing_sensors: Reading -> why not.
+        provisos: What a reader of its numbers must know: a word for it, a colon, and a sentence.
     """
 
     identity: str
@@ -50,6 +51,7 @@ class Device:
     cores: tuple[Core, ...]
     sensors: tuple[str, ...] = ()
     missing_sensors: Mapping[str, str] = field(default_factory=dict)
+    provisos: tuple[str, ...] = ()
 
 
 def read_device(identity: str, root: Path = Path("/")) -> Device:
@@ -70,7 +72,15 @@ def read_device(identity: str, root: Path = Path("/")) -> Device:
         cores=tuple(_core(root, index) for index in _online(root)),
         sensors=tuple(name for name, reading in readings.items() if reading.value is not None),
         missing_sensors={name: reading.reason for name, reading in readings.items() if reading.value is None},
+        provisos=tuple(_provisos(kind)),
     )
+
+
+def _provisos(kind: sensors.System) -> Iterator[str]:
+    if emulator := os.environ.get("RTFLEET_EMULATOR", "").strip():
+        yield f"emulated: under {emulator.rpartition('/')[2]}: functional only, not a measurement"
+    if kind == "android" and platform.libc_ver()[0] == "glibc":
+        yield "glibc-bundle: CPU, glibc bundle: an app's own builds may be faster or slower"
 
 
 def identify(fallback: Path, root: Path = Path("/")) -> str:

@@ -252,7 +252,7 @@ class Launches:
         # A device that fails to be read costs no launch.
         with contextlib.suppress(OSError, spool.SpoolFull):
             events.append(sensors.after(snapshot, ending.cpu_ns))
-        return _last_word(running, ending)
+        return _with_log(_last_word(running, ending), worker.process.pid)
 
     def _supervise(self, running: Running, worker: Worker, deadline_s: float) -> None:
         winding_down_s: float | None = None
@@ -303,6 +303,14 @@ def _phase_after(event: Event) -> str:
 
 def _because(kind: FailureKind, running: Running, message: str) -> Failed:
     return Failed(kind, f"{message}; it was {running.phase}")
+
+
+def _with_log(last: Finished | Failed, pid: int) -> Finished | Failed:
+    """A worker that was ended from outside can't say why; a phone's log often does."""
+    if isinstance(last, Finished) or last.kind not in ("KILLED", "OUT_OF_MEMORY", "TIMEOUT"):
+        return last
+    told = sensors.log_tail(pid)
+    return replace(last, stderr=f"{last.stderr.rstrip()}\nthe phone's log:\n{told}".lstrip()) if told else last
 
 
 def _last_word(running: Running, ending: Ending) -> Finished | Failed:

@@ -55,6 +55,7 @@ class Leases:
         self._reason = ""
         self._since_unix_s = 0.0
         self._expires_at = 0.0
+        self._retired = False
 
     def acquire(self, lease_id: str, holder: str, lasts_s: float = 0.0, reason: str = "") -> float:
         """Takes the lease, or renews it when it is this one; the seconds that it is good for.
@@ -69,6 +70,8 @@ class Leases:
         if len(lease_id) < _SHORTEST_LEASE_ID:
             raise Refusal("INVALID_ARGUMENT", "lease_id must be a secret of at least 128 bits that the host draws")
         with self._mutex:
+            if self._retired:
+                raise Refusal("FAILED_PRECONDITION", "the agent that served the device so far is just ending")
             remaining = self._expires_at - self._now()
             if remaining > 0 and not self._is(lease_id):
                 why = f" ({self._reason})" if self._reason else ""
@@ -104,6 +107,12 @@ class Leases:
         with self._mutex:
             if force or self._is(lease_id):
                 self._expires_at = 0.0
+
+    def retire(self) -> bool:
+        """Gives no lease any more. False, and no change, where somebody holds one."""
+        with self._mutex:
+            self._retired = self._retired or self._expires_at <= self._now()
+            return self._retired
 
     def check(self, lease_id: str) -> None:
         """Raises Refusal where `lease_id` does not hold the device now."""

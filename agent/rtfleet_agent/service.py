@@ -17,6 +17,7 @@ from typing import Any, cast
 import grpc
 
 from rtfleet_agent import sensors, wire
+from rtfleet_agent.attendance import Attendance
 from rtfleet_agent.device import Device
 from rtfleet_agent.launch import Described, Failed, Inspected, Probed, WorkerRequest
 from rtfleet_agent.launches import Launches
@@ -41,7 +42,11 @@ _log = logging.getLogger("rtfleet-agent")
 
 
 class Service(agent_pb2_grpc.AgentServicer):
-    """The calls. Holds no state of its own but what the runtimes said."""
+    """The calls. Holds no state of its own but what the runtimes said.
+
+    Attributes:
+        attendance: Who calls, for an agent that ends when nobody does.
+    """
 
     def __init__(self, device: Device, store: Store, leases: Leases, launches: Launches, python: str) -> None:
         self._device = device
@@ -49,32 +54,33 @@ class Service(agent_pb2_grpc.AgentServicer):
         self._leases = leases
         self._launches = launches
         self._python = python
+        self.attendance = Attendance()
         # Nothing else runs on the device while a launch is measured, nor does one start beside something else.
         self._alone = threading.Lock()
         self._facts: tuple[RuntimeFacts, ...] = ()
 
     def Describe(self, request: pb.DescribeRequest, context: grpc.ServicerContext) -> pb.Description:
-        with _refusals(context):
+        with self._answering(context):
             return wire.description(self._device, self._runtime_facts(), self._leases.held(), self._store.free_bytes())
 
     def AcquireLease(self, request: pb.AcquireLeaseRequest, context: grpc.ServicerContext) -> pb.Lease:
-        with _refusals(context):
+        with self._answering(context):
             subject = _subject(context)
             holder = f"{subject} ({request.holder})" if subject else request.holder
             good_for_s = self._leases.acquire(request.lease_id, holder, request.lasts_s, request.reason)
             return pb.Lease(expires_in_s=good_for_s)
 
     def RenewLease(self, request: pb.RenewLeaseRequest, context: grpc.ServicerContext) -> pb.Lease:
-        with _refusals(context):
+        with self._answering(context):
             return pb.Lease(expires_in_s=self._leases.renew(request.lease_id))
 
     def ReleaseLease(self, request: pb.ReleaseLeaseRequest, context: grpc.ServicerContext) -> pb.ReleaseLeaseReply:
-        with _refusals(context):
+        with self._answering(context):
             self._leases.release(request.lease_id, force=request.force)
             return pb.ReleaseLeaseReply()
 
     def Have(self, request: pb.HaveRequest, context: grpc.ServicerContext) -> pb.HaveReply:
-        with _refusals(context):
+        with self._answering(context):
             self._leases.check(request.lease_id)
             missing = self._store.missing(request.lease_id, request.sha256)
             return pb.HaveReply(
@@ -82,7 +88,7 @@ class Service(agent_pb2_grpc.AgentServicer):
             )
 
     def Push(self, requests: Iterator[pb.PushRequest], context: grpc.ServicerContext) -> pb.PushReply:
-        with _refusals(context):
+        with self._answering(context):
             first = next(requests, None)
             if first is None or first.WhichOneof("part") != "header":
                 raise Refusal("INVALID_ARGUMENT", "a push begins with its header")
@@ -101,7 +107,7 @@ class Service(agent_pb2_grpc.AgentServicer):
             return pb.PushReply(held_bytes=incoming.held_bytes, complete=complete)
 
     def Inspect(self, request: pb.InspectRequest, context: grpc.ServicerContext) -> pb.InspectReply:
-        with _refusals(context):
+        with self._answering(context):
             self._leases.check(request.lease_id)
             with self._alone, self._scratch() as folder:
                 if self._launches.running:
@@ -114,7 +120,7 @@ class Service(agent_pb2_grpc.AgentServicer):
             return wire.inspection(answer)
 
     def Probe(self, request: pb.ProbeRequest, context: grpc.ServicerContext) -> pb.ProbeReply:
-        with _refusals(context):
+        with self._answering(context):
             self._leases.check(request.lease_id)
             with self._alone, self._scratch() as folder:
                 if self._launches.running:
@@ -129,7 +135,7 @@ class Service(agent_pb2_grpc.AgentServicer):
             return pb.ProbeReply(probe_ns=answer.probe_ns, state=wire.device_state(state), cpu=answer.cpu)
 
     def Launch(self, request: pb.LaunchRequest, context: grpc.ServicerContext) -> Iterator[pb.Event]:
-        with _refusals(context):
+        with self._answering(context):
             launch_id = wire.launch_id(request)
             with self._alone:
                 if not self._launches.known(request.lease_id, launch_id):
@@ -137,22 +143,22 @@ class Service(agent_pb2_grpc.AgentServicer):
             yield from self._events(request.lease_id, launch_id, 0, context)
 
     def Resume(self, request: pb.ResumeRequest, context: grpc.ServicerContext) -> Iterator[pb.Event]:
-        with _refusals(context):
+        with self._answering(context):
             self._launches.find(request.lease_id, request.launch_id).acknowledge(request.after)
             yield from self._events(request.lease_id, request.launch_id, request.after, context)
 
     def Finish(self, request: pb.LaunchRef, context: grpc.ServicerContext) -> pb.LaunchReply:
-        with _refusals(context):
+        with self._answering(context):
             self._launches.finish(request.lease_id, request.launch_id)
             return pb.LaunchReply()
 
     def Cancel(self, request: pb.LaunchRef, context: grpc.ServicerContext) -> pb.LaunchReply:
-        with _refusals(context):
+        with self._answering(context):
             self._launches.cancel(request.lease_id, request.launch_id)
             return pb.LaunchReply()
 
     def ListLaunches(self, request: pb.ListLaunchesRequest, context: grpc.ServicerContext) -> pb.ListLaunchesReply:
-        with _refusals(context):
+        with self._answering(context):
             return pb.ListLaunchesReply(
                 launches=[
                     pb.LaunchStatus(
@@ -164,6 +170,11 @@ class Service(agent_pb2_grpc.AgentServicer):
                     for each in self._launches.of_lease(request.lease_id)
                 ]
             )
+
+    @contextlib.contextmanager
+    def _answering(self, context: grpc.ServicerContext) -> Iterator[None]:
+        with self.attendance.call(), _refusals(context):
+            yield
 
     def _start(self, request: pb.LaunchRequest, launch_id: str) -> None:
         self._leases.check(request.lease_id)

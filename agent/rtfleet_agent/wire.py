@@ -196,6 +196,7 @@ def description(device: Device, facts: Iterable[RuntimeFacts], held: Held | None
             pb.CoreInfo(index=core.index, capacity=core.capacity, max_frequency_khz=core.max_frequency_khz)
             for core in device.cores
         ],
+        provisos=device.provisos,
     )
 
 

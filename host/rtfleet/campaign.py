@@ -153,7 +153,7 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
     order, run = campaign.order, campaign.order.suite.settings.run
     clock = asyncio.get_running_loop().time
     done = _Done(station.lease_of(order, device))
-    began_s, joined, away_since_s = clock(), False, 0.0
+    began_s, joined, missed, away_since_s = clock(), False, False, 0.0
     while True:
         try:
             station.refuse_set_aside(order, device)
@@ -161,6 +161,8 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
                 if not campaign.roster.join(here):
                     return
                 campaign.tell(events.DeviceConnected(here.facts))
+                if here.brought_bytes:
+                    campaign.tell(events.Pushed(device.name, here.brought_bytes, here.brought_s))
                 if not joined:
                     handout.join(here)
                 joined, away_since_s = True, 0.0
@@ -175,6 +177,9 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
             problem = error
             away_since_s = away_since_s or clock()
             left_s = run.comeback_s - (clock() - away_since_s) if joined and error.retryable else 0.0
+            if not joined and error.kind == "UNAVAILABLE" and not missed:
+                # An agent that hosts share may be ended by the last of them just when another has found it.
+                missed, left_s = True, LOOK_AGAIN_S
         if left_s <= 0:
             break
         campaign.tell(events.Waiting(device.name, "", (problem.text,)))

@@ -136,6 +136,7 @@ class AgentClient:
                 CoreFacts(core.index, wire.optional(core, "capacity"), wire.optional(core, "max_frequency_khz"))
                 for core in reply.core_info
             ),
+            provisos=tuple(reply.provisos),
         )
 
     async def acquire(self, lease_id: str, holder: str, lasts_s: float = 0.0, reason: str = "") -> float:
@@ -301,14 +302,15 @@ class AgentClient:
 
 def _channel(link: Link) -> grpc.aio.Channel:
     options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0)]
+    if not link.is_host:
+        # A device that is gone without a word is noticed also in a long launch that says little.
+        options += [
+            ("grpc.keepalive_time_ms", 20_000),
+            ("grpc.keepalive_timeout_ms", 20_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+        ]
     if link.tls is None:
         return grpc.aio.insecure_channel(link.address, options=options)
-    options += [
-        ("grpc.ssl_target_name_override", link.tls.agent_name),
-        # A device whose network is gone is noticed also in a long launch that says little.
-        ("grpc.keepalive_time_ms", 20_000),
-        ("grpc.keepalive_timeout_ms", 20_000),
-        ("grpc.keepalive_permit_without_calls", 1),
-    ]
+    options.append(("grpc.ssl_target_name_override", link.tls.agent_name))
     credentials = grpc.ssl_channel_credentials(link.tls.authority, link.tls.key, link.tls.certificate)
     return grpc.aio.secure_channel(link.address, credentials, options=options)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtfleet import plan
+from rtfleet import phone_doctor, plan
 from rtfleet.artifact import RUNTIME_OF_FORMAT
 from rtfleet.fleet import Device
-from rtfleet.survey import Answer, survey
+from rtfleet.survey import Answer, answer_of, survey
 
 FREE_BYTES_NEEDED = 2_000_000_000
 GB = 1_000_000_000
@@ -43,8 +43,25 @@ class Finding:
 def examine(devices: Sequence[Device], cache: Path, profiles: Path | None) -> list[Finding]:
     """All findings: this installation first, then each device."""
     findings = [*_packages(), _disk(cache), _load()]
-    for answer in asyncio.run(survey(devices, cache, profiles)):
+    phones = [device for device in devices if device.connect == "adb"]
+    for device in phones:
+        findings += _phone(device, cache, profiles)
+    for answer in asyncio.run(survey([device for device in devices if device not in phones], cache, profiles)):
         findings += _device(answer)
+    return findings
+
+
+def _phone(device: Device, cache: Path, profiles: Path | None) -> list[Finding]:
+    """What has to be there for an agent to run on it, one after the other; then what the agent says."""
+    walked = asyncio.run(phone_doctor.walk(device, cache))
+    findings = []
+    for step in walked.steps:
+        state = "bad" if step.error else "ok" if step.tried else "warn"
+        findings.append(
+            Finding(f"device {device.name}: {step.subject}", state, step.text, step.error.hint if step.error else "")
+        )
+    if walked.facts is not None:
+        findings += _device(answer_of(device, walked.facts, cache, profiles))
     return findings
 
 

@@ -80,6 +80,7 @@ def _all(
     result: CaseResult, summary: Summary | None, device: DeviceFacts | None, settings: RunSettings
 ) -> Iterator[Warning]:
     yield from _what_it_is(result)
+    yield from _provisos(device)
     yield from _repeats(result)
     yield from _drifting_state(result)
     if result.operators and result.operators.failed:
@@ -112,6 +113,12 @@ def _what_it_is(result: CaseResult) -> Iterator[Warning]:
         )
     if result.case.scenario == "burst" and artifact.hop_ns:
         yield Warning("burst-of-a-stream", "a stream measured back to back", "--scenario paced measures it as it runs")
+
+
+def _provisos(device: DeviceFacts | None) -> Iterator[Warning]:
+    for proviso in device.provisos if device else ():
+        code, _, text = proviso.partition(": ")
+        yield Warning(code, text, "compare it with its like only")
 
 
 def _repeats(result: CaseResult) -> Iterator[Warning]:

@@ -58,6 +58,7 @@ class DeviceFacts:
 
     Attributes:
         alias: The fleet's name; `identity` is the device's own.
+        provisos: What a reader of its numbers must know: a word for it, a colon, and a sentence.
         is_host: The device is also the machine that exports and judges: nothing else may run during a block.
     """
 
@@ -85,6 +86,7 @@ class DeviceFacts:
     is_host: bool = False
     profile: str = ""
     cores_info: tuple[CoreFacts, ...] = ()
+    provisos: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

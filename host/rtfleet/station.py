@@ -39,6 +39,7 @@ class Station:
     Attributes:
         recovered: Case id -> what the agent still held of a launch that an earlier host began.
         inbox: Brings its cases as their artifacts get ready; None ends them.
+        brought_bytes: Of the agent itself, where it had to be copied there; that took `brought_s`.
     """
 
     device: Device
@@ -47,6 +48,8 @@ class Station:
     profile: Profile
     recovered: Mapping[str, Launch] = field(default_factory=dict)
     inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
+    brought_bytes: int = 0
+    brought_s: float = 0.0
 
 
 class Roster:
@@ -148,7 +151,7 @@ async def connected(
         holder = f"{getpass.getuser()}@{platform.node()} run {order.run_id}"
         async with client.leased(lease_id, holder):
             recovered = await _recover(order, device, client, journal)
-            yield Station(device, client, facts, matched, recovered, inbox)
+            yield Station(device, client, facts, matched, recovered, inbox, link.brought_bytes, link.brought_s)
 
 
 def refuse_set_aside(order: Order, device: Device) -> None:

@@ -36,5 +36,10 @@ async def _ask(device: Device, cache: Path, profiles: Path | None) -> Answer:
             facts = await client.describe(is_host=link.is_host)
     except DeviceError as error:
         return Answer(device, None, error, health(cache, device))
+    return answer_of(device, facts, cache, profiles)
+
+
+def answer_of(device: Device, facts: DeviceFacts, cache: Path, profiles: Path | None) -> Answer:
+    """A device that said what it is, with the profile that it matches."""
     matched = profile.match(facts, profiles, device.profile)
     return Answer(device, replace(facts, profile=matched.name), health=health(cache, device))

@@ -81,7 +81,7 @@ class RuntimeFacts(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., library_sha256: _Optional[str] = ..., accelerators: _Optional[_Iterable[str]] = ..., unavailable: _Optional[_Mapping[str, str]] = ..., error: _Optional[str] = ...) -> None: ...
 
 class Description(_message.Message):
-    __slots__ = ("agent_version", "protocol_version", "oldest_protocol_served", "identity", "boot_id", "os", "os_version", "model", "soc", "arch", "cores", "memory_bytes", "runtimes", "sensors", "missing_sensors", "lease", "store_free_bytes", "python_version", "core_info")
+    __slots__ = ("agent_version", "protocol_version", "oldest_protocol_served", "identity", "boot_id", "os", "os_version", "model", "soc", "arch", "cores", "memory_bytes", "runtimes", "sensors", "missing_sensors", "lease", "store_free_bytes", "python_version", "core_info", "provisos")
     class MissingSensorsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,7 @@ class Description(_message.Message):
     STORE_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     PYTHON_VERSION_FIELD_NUMBER: _ClassVar[int]
     CORE_INFO_FIELD_NUMBER: _ClassVar[int]
+    PROVISOS_FIELD_NUMBER: _ClassVar[int]
     agent_version: str
     protocol_version: int
     oldest_protocol_served: int
@@ -127,7 +128,8 @@ class Description(_message.Message):
     store_free_bytes: int
     python_version: str
     core_info: _containers.RepeatedCompositeFieldContainer[CoreInfo]
-    def __init__(self, agent_version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., oldest_protocol_served: _Optional[int] = ..., identity: _Optional[str] = ..., boot_id: _Optional[str] = ..., os: _Optional[str] = ..., os_version: _Optional[str] = ..., model: _Optional[str] = ..., soc: _Optional[str] = ..., arch: _Optional[str] = ..., cores: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., runtimes: _Optional[_Iterable[_Union[RuntimeFacts, _Mapping]]] = ..., sensors: _Optional[_Iterable[str]] = ..., missing_sensors: _Optional[_Mapping[str, str]] = ..., lease: _Optional[_Union[LeaseState, _Mapping]] = ..., store_free_bytes: _Optional[int] = ..., python_version: _Optional[str] = ..., core_info: _Optional[_Iterable[_Union[CoreInfo, _Mapping]]] = ...) -> None: ...
+    provisos: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, agent_version: _Optional[str] = ..., protocol_version: _Optional[int] = ..., oldest_protocol_served: _Optional[int] = ..., identity: _Optional[str] = ..., boot_id: _Optional[str] = ..., os: _Optional[str] = ..., os_version: _Optional[str] = ..., model: _Optional[str] = ..., soc: _Optional[str] = ..., arch: _Optional[str] = ..., cores: _Optional[int] = ..., memory_bytes: _Optional[int] = ..., runtimes: _Optional[_Iterable[_Union[RuntimeFacts, _Mapping]]] = ..., sensors: _Optional[_Iterable[str]] = ..., missing_sensors: _Optional[_Mapping[str, str]] = ..., lease: _Optional[_Union[LeaseState, _Mapping]] = ..., store_free_bytes: _Optional[int] = ..., python_version: _Optional[str] = ..., core_info: _Optional[_Iterable[_Union[CoreInfo, _Mapping]]] = ..., provisos: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CoreInfo(_message.Message):
     __slots__ = ("index", "capacity", "max_frequency_khz")

@@ -68,6 +68,11 @@ def readings(root: Path = Path("/")) -> dict[str, Reading]:
     return {name: Reading(None, f"rtfleet has no sensors for {sys.platform} yet") for name in linux.ALWAYS}
 
 
+def log_tail(pid: int) -> str:
+    """What the system's log says about the end of a process; "" where it is not asked for that."""
+    return android.log_tail(pid) if system() == "android" else ""
+
+
 def snapshot(*, fine: bool = True) -> Snapshot:
     """Now. `fine` as in `processes.processes`."""
     if _HAS_PROC:

@@ -23,6 +23,12 @@ THERMAL_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency"
 _NO_TEMPERATURES = {-1, 6, 7, 8}
 # BatteryManager.BATTERY_STATUS_*.
 _CHARGING = {1: "unknown", 2: "charging", 3: "discharging", 4: "not charging", 5: "full"}
+# Who tells in the log that a process was killed, and why; and how much of that is kept.
+_KILLERS = re.compile(
+    r"lowmemorykiller|lmkd|am_kill|am_proc_died|tombstoned|crash_dump|Out of memory|avc: +denied", re.I
+)
+_LOG_LINES = 40
+_LOG_BYTES = 8192
 # In the words that /sys/class/power_supply has for the same thing.
 _SOURCES = (("AC powered", "Mains"), ("USB powered", "USB"), ("Wireless powered", "Wireless"), ("Dock powered", "Dock"))
 _TEMPERATURE = re.compile(r"Temperature\{mValue=([^,]+), mType=(-?\d+), mName=([^,}]+), mStatus=(\d+)\}")
@@ -161,6 +167,17 @@ def screen_of(dump: str) -> str:
     if not found:
         raise ValueError("dumpsys power does not tell the screen's state")
     return {"awake": "on", "asleep": "off", "doze": "dozing"}.get(found[1].lower(), found[1].lower())
+
+
+def log_tail(pid: int, run: Run = run) -> str:
+    """What the phone's log has of late about the end of processes, and of this one; "" where it can't be read."""
+    try:
+        told = run(command("logcat"), "-d", "-t", "200").splitlines()
+    except OSError:
+        return ""
+    own = re.compile(rf"\b{pid}\b")
+    kept = [line for line in told if _KILLERS.search(line) or own.search(line)]
+    return "\n".join(kept[-_LOG_LINES:])[-_LOG_BYTES:]
 
 
 def _cpuset_group(root: Path) -> str:

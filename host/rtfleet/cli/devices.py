@@ -13,7 +13,9 @@ _FLEET = typer.Option(None, "--fleet", help="fleet.toml; default: the one here, 
 
 @app.callback()
 def devices(context: typer.Context, fleet: Path = _FLEET) -> None:
-    """List the fleet's devices: what each is, which runtimes it has, its profile and who has it now, since when.
+    """List the fleet's devices and the phones that are plugged in.
+
+    What each is, which runtimes it has, its profile and who has it now, since when.
 
     Exit codes: 0 all answered, 4 a device did not.
     """
@@ -21,12 +23,14 @@ def devices(context: typer.Context, fleet: Path = _FLEET) -> None:
         return
     import asyncio
 
+    from rtfleet import discovery, survey
     from rtfleet import fleet as fleets
-    from rtfleet import survey
     from rtfleet.cache import cache_folder
+    from rtfleet.cli import present
     from rtfleet.report import console, tables
 
-    found = asyncio.run(survey.survey(fleets.find(fleet), cache_folder(), fleets.profiles_beside(fleet)))
+    here = present.told(discovery.everything(fleet))
+    found = asyncio.run(survey.survey(here, cache_folder(), fleets.profiles_beside(fleet)))
     console.output().print(tables.devices(found))
     raise typer.Exit(4 if any(answer.error for answer in found) else 0)
 
@@ -44,12 +48,11 @@ def hold(
     """
     import asyncio
 
-    from rtfleet import fleet as fleets
-    from rtfleet import holding
+    from rtfleet import discovery, holding
     from rtfleet.cache import cache_folder
-    from rtfleet.cli import options
+    from rtfleet.cli import options, present
 
-    (device,) = fleets.choose(fleets.find(fleet), [name])
+    (device,) = present.told(discovery.chosen(fleet, [name]))
     seconds = options.duration_s(for_, "--for") or 0.0
     stays = device.connect.partition(":")[0] in holding.STANDING
     typer.echo(f"{device.name}: held for {for_}{'' if stays else ' while this command runs; Ctrl-C ends it'}", err=True)
@@ -68,9 +71,9 @@ def release(
     """
     import asyncio
 
-    from rtfleet import fleet as fleets
-    from rtfleet import holding
+    from rtfleet import discovery, holding
     from rtfleet.cache import cache_folder
+    from rtfleet.cli import present
 
-    (device,) = fleets.choose(fleets.find(fleet), [name])
+    (device,) = present.told(discovery.chosen(fleet, [name]))
     typer.echo(asyncio.run(holding.release(device, cache_folder(), force=force)))

@@ -24,6 +24,7 @@ def doctor(
 
     Exit codes: 0 a run can work, 4 a device can't be used.
     """
+    from rtfleet import discovery
     from rtfleet import fleet as fleets
     from rtfleet import noise as noises
     from rtfleet.cache import cache_folder
@@ -31,7 +32,7 @@ def doctor(
     from rtfleet.doctor import examine
     from rtfleet.report import console, tables
 
-    chosen = fleets.choose(fleets.find(fleet), device)
+    chosen = present.told(discovery.chosen(fleet, device))
     profiles = fleets.profiles_beside(fleet)
     if noise:
         order = noises.order_of(model, chosen, launches, options.scenario(scenario), cache_folder(), profiles)

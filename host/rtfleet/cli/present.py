@@ -10,10 +10,19 @@ from rich.console import Console
 from rtfleet import compare
 from rtfleet import noise as noises
 from rtfleet import run as runs
+from rtfleet.discovery import Here
+from rtfleet.fleet import Device
 from rtfleet.order import Order
 from rtfleet.records import Run
 from rtfleet.report import comparison as tables
 from rtfleet.report import console, files, live
+
+
+def told(here: Here) -> tuple[Device, ...]:
+    """The devices that were chosen; what can't be used is named on the way."""
+    for note in here.notes:
+        print(note, file=sys.stderr)
+    return here.devices
 
 
 def run(order: Order, out: Path, targets: files.Targets, *, resumed: Path | None = None) -> int:

@@ -55,10 +55,10 @@ def run(
 
     Exit codes: 0 every judged check passed, 1 a FAIL, 2 bad input, 3 INCONCLUSIVE, 4 a device gave no result.
     """
+    from rtfleet import discovery, suite
     from rtfleet import fleet as fleets
     from rtfleet import resume as resumes
     from rtfleet import run as runs
-    from rtfleet import suite
     from rtfleet.cache import cache_folder
     from rtfleet.cli import description, options, present
     from rtfleet.order import Order
@@ -91,7 +91,7 @@ def run(
     order = Order(
         run_id=runs.new_run_id(),
         suite=replace(chosen, settings=settings),
-        devices=fleets.choose(fleets.find(fleet), device, count),
+        devices=present.told(discovery.chosen(fleet, device, count)),
         cache=cache_folder(),
         baseline=options.baseline(against, chosen, described, suite.find(against)) if against else None,
         only_variants=tuple(variant),

@@ -27,12 +27,25 @@ class Link:
     Attributes:
         token: "" where `tls` lets us in.
         is_host: The device is the machine that this process runs on: nothing else may run while a block is timed.
+        brought_bytes: Of the agent itself, that had to be copied there first; 0 where it was there.
+        brought_s: How long that took.
     """
 
     address: str
     token: str
     is_host: bool = False
     tls: Tls | None = None
+    brought_bytes: int = 0
+    brought_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command on a device ended."""
+
+    code: int
+    stdout: str
+    stderr: str
 
 
 def connect(device: Device, cache: Path) -> AbstractAsyncContextManager[Link]:
@@ -41,7 +54,7 @@ def connect(device: Device, cache: Path) -> AbstractAsyncContextManager[Link]:
     Raises (on entering):
         DeviceError: there is no such way in this version, or the device did not let us in.
     """
-    from rtfleet.transports import local, network, ssh
+    from rtfleet.transports import adb, local, network, ssh
 
     way, _, rest = device.connect.partition(":")
     if way == "local":
@@ -50,6 +63,8 @@ def connect(device: Device, cache: Path) -> AbstractAsyncContextManager[Link]:
         return network.connect(device, rest)
     if way == "ssh":
         return ssh.connect(device, rest, cache)
+    if way == "adb":
+        return adb.connect(device, cache)
     raise DeviceError(
         f"device '{device.name}': this version can't reach devices by connect = \"{device.connect}\"",
         "start rtfleet on the device itself",

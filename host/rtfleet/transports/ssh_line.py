@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtfleet.errors import DeviceError
+from rtfleet.transports import Ran
 
 # A jump host or two, and a small board that is busy.
 OPEN_TIMEOUT_S = 60.0
@@ -62,15 +63,6 @@ _MEANINGS = (
     ),
 )
 _WORTH_ANOTHER_TRY = ("Connection", "timed out", "No route", "nreachable")
-
-
-@dataclass(frozen=True)
-class Ran:
-    """How a command on the device ended."""
-
-    code: int
-    stdout: str
-    stderr: str
 
 
 @dataclass(frozen=True)

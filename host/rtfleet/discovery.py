@@ -1,0 +1,113 @@
+"""What is there now: the fleet's devices, and the phones that are plugged in without being in a fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rtfleet import fleet as fleets
+from rtfleet.errors import DeviceError
+from rtfleet.fleet import Device
+from rtfleet.transports import adb_phone, adb_server
+from rtfleet.transports.adb_server import Phone, Server
+
+# Of a serial number: enough to tell like phones apart, short enough for a table.
+_TAIL = 4
+
+
+@dataclass(frozen=True)
+class Here:
+    """What a command has to do with.
+
+    Attributes:
+        notes: Phones that are plugged in and can't be used, each with why and what to do.
+    """
+
+    devices: tuple[Device, ...]
+    notes: tuple[str, ...] = ()
+
+
+def chosen(path: Path | None, wanted: Sequence[str], count: int | None = None) -> Here:
+    """The devices of `NAME`, `label:L` and `auto` flags.
+
+    Without a fleet.toml, `auto` is every phone that is plugged in, or this machine where none is; a phone's name, as
+    `rtfleet devices` shows it, works as that of a device of the fleet does.
+
+    Args:
+        path: The fleet's file; None is the one here, if there is one.
+        count: How many of the devices a run is to take.
+
+    Raises:
+        UsageError: a name or a label that no device has, or fewer devices than `count`.
+        DeviceError: all phones that are plugged in can't be used.
+    """
+    known, is_fleet = fleets.find(path), path is not None or fleets.DEFAULT_FILE.exists()
+    names = {device.name for device in known}
+    strange = [word for word in wanted if word not in names and word != "auto" and not word.startswith("label:")]
+    if not strange and (is_fleet or "auto" not in wanted):
+        return Here(fleets.choose(known, wanted, count))
+    found = asyncio.run(_phones(known, start=_starts(known, is_fleet)))
+    if "auto" in wanted and not is_fleet:
+        if not found.devices and found.notes:
+            raise DeviceError(f"no phone can be used: {found.notes[0]}", "rtfleet run --device local is this machine")
+        return Here(fleets.choose(found.devices or known, [], count), found.notes)
+    return Here(fleets.choose((*known, *found.devices), wanted, count), found.notes)
+
+
+def everything(path: Path | None) -> Here:
+    """The fleet's devices, or this machine, and the phones that are plugged in beside them. Raises UsageError."""
+    known, is_fleet = fleets.find(path), path is not None or fleets.DEFAULT_FILE.exists()
+    found = asyncio.run(_phones(known, start=_starts(known, is_fleet)))
+    return Here((*known, *found.devices), found.notes)
+
+
+def _starts(known: Sequence[Device], is_fleet: bool) -> bool:
+    """Whether an adb server is started: not for a fleet without phones. One that runs is asked in any case."""
+    return not is_fleet or any(device.connect == "adb" and not device.adb_server for device in known)
+
+
+async def _phones(known: Sequence[Device], *, start: bool) -> Here:
+    """Phones on this machine's adb server that are none of these devices."""
+    server = adb_server.server_of("")
+    if not start and not await adb_server.answers(server):
+        return Here(())
+    try:
+        listed = await adb_server.phones(server)
+    except DeviceError as error:
+        return Here((), (f"{error.text} ({error.hint})",))
+    return named(listed, known, server)
+
+
+def named(listed: Sequence[Phone], known: Sequence[Device], server: Server) -> Here:
+    """Devices for phones that are none of the known ones, and why the others are none that can be used."""
+    own = [device for device in known if device.connect == "adb" and adb_server.server_of(device.adb_server) == server]
+    serials = {device.serial for device in own}
+    # A device without a serial is the only phone, whichever that is.
+    only = "" in serials and len(listed) == 1
+    strange = [phone for phone in listed if phone.serial not in serials and not only]
+    usable = [phone for phone in strange if phone.state == adb_phone.USABLE]
+    short = Counter(map(_name, usable))
+    taken = {device.name for device in known}
+    devices = []
+    for phone in usable:
+        name = _name(phone)
+        if short[name] > 1 or name in taken:
+            name = _name(phone, whole=True)
+        devices.append(Device(name, "adb", serial=phone.serial))
+    notes = []
+    for phone in strange:
+        if phone.state != adb_phone.USABLE:
+            text, hint, _ = adb_phone.why_not(phone)
+            notes.append(f"phone {phone.serial}: {text} ({hint})")
+    return Here(tuple(devices), tuple(notes))
+
+
+def _name(phone: Phone, *, whole: bool = False) -> str:
+    """ "pixel-8-j001": what it is and the end of its serial number, as a device's name in a fleet may be."""
+    serial = re.sub(r"[^A-Za-z0-9]", "", phone.serial)
+    model = re.sub(r"[^a-z0-9]+", "-", phone.model.lower()).strip("-") or "phone"
+    return f"{model}-{(serial if whole else serial[-_TAIL:]).lower()}"

@@ -1,0 +1,204 @@
+"""Stock Android phones over adb: an agent that is brought along, started there for a run, and gone after it.
+
+All of it lies in one folder of the phone: bundles by the hash of their content, each copied once; what the agent keeps;
+and a note, for nobody but the shell's user, of where the agent listens. Two hosts share the agent; its lease says whose
+turn it is, and whoever leaves last ends it. It ends by itself a minute after the last of them is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from rtfleet import bundle
+from rtfleet.bundle import Bundle
+from rtfleet.errors import DeviceError, LeaseHeld, UsageError
+from rtfleet.fleet import Device
+from rtfleet.transports import Link, adb_phone, adb_scripts
+from rtfleet.transports.adb_line import Line
+from rtfleet.transports.adb_scripts import Agent, Seen, Started
+from rtfleet.transports.local import DEVICE_HELD_EXIT_CODE
+
+START_TIMEOUT_S = 120.0
+# Of the kernel, in a shell's exit code: a signal that ended the agent is added to 128.
+_SIGSYS, _SIGKILL = 128 + 31, 128 + 9
+_COPY_TIMEOUT_S = 600.0
+
+
+def linger_s() -> float:
+    """How long an agent that nobody wants any more stays; $RTFLEET_LINGER_S is for tests."""
+    return float(os.environ.get("RTFLEET_LINGER_S") or 60.0)
+
+
+@contextlib.asynccontextmanager
+async def connect(device: Device, cache: Path) -> AsyncIterator[Link]:
+    """An agent on the phone: the one that serves it already, or one that ends with this block.
+
+    Raises:
+        LeaseHeld: an agent of another version measures on it.
+        DeviceError: there is no adb, no such phone, or the phone does not let an agent run; the text says which.
+    """
+    line = await adb_phone.found(device)
+    seen = await look(line)
+    brought = await bundle_for(line, seen, cache)
+    clock = asyncio.get_running_loop().time
+    began_s, brought_bytes = clock(), 0
+    if brought.name not in seen.bundles:
+        brought_bytes = await copy(line, brought, seen)
+    brought_s = clock() - began_s
+    agent = await _agent(line, brought, seen.agent)
+    try:
+        async with line.tunnel(agent.port) as address:
+            yield Link(address, agent.token, brought_bytes=brought_bytes, brought_s=brought_s)
+    finally:
+        # Where the phone is gone, the agent ends by itself.
+        with contextlib.suppress(DeviceError):
+            await line.run(adb_scripts.stop(agent))
+
+
+async def look(line: Line) -> Seen:
+    """What the host asks a phone before an agent runs there. Raises DeviceError."""
+    seen = adb_scripts.seen((await line.run(adb_scripts.LOOK)).stdout)
+    if seen.sdk and seen.sdk < adb_scripts.OLDEST_SDK:
+        raise line.error(
+            f"its Android is too old: API level {seen.sdk}, and rtfleet needs {adb_scripts.OLDEST_SDK} (Android 7)",
+            "take another phone",
+        )
+    if not seen.arch:
+        raise line.error(
+            f"it is 32-bit only ({', '.join(seen.abis) or 'it names no ABI'}), and rtfleet needs a 64-bit system",
+            "take another phone: some have a 64-bit processor and a 32-bit Android all the same",
+        )
+    return seen
+
+
+async def bundle_for(line: Line, seen: Seen, cache: Path) -> Bundle:
+    """The agent for this phone, with every runtime. Raises DeviceError."""
+    try:
+        return await asyncio.to_thread(bundle.ensure, seen.arch, bundle.RUNTIMES, cache)
+    except UsageError as error:
+        raise line.error(error.text, error.hint) from None
+
+
+async def copy(line: Line, brought: Bundle, seen: Seen) -> int:
+    """Bring a bundle there, checked file by file; the bytes of it. Old ones make room for it where there is none.
+
+    Raises:
+        DeviceError: there is no room, or the phone is gone.
+    """
+    free_bytes = seen.free_bytes
+    if free_bytes is not None and free_bytes < brought.size_bytes and seen.agent is None and seen.bundles:
+        await line.run(adb_scripts.FORGET_BUNDLES)
+        free_bytes = adb_scripts.seen((await line.run(adb_scripts.LOOK)).stdout).free_bytes
+    if free_bytes is not None and free_bytes < brought.size_bytes:
+        need_mb, free_mb = brought.size_bytes / 1e6, free_bytes / 1e6
+        raise line.error(
+            f"there is no room for the agent: {need_mb:.0f} MB, and {free_mb:.0f} MB are free",
+            "free some space on it",
+            kind="NO_DISK",
+        )
+    part = (await line.run(adb_scripts.MAKE_PART)).stdout.strip()
+    if not part.startswith(adb_scripts.FOLDER):
+        raise line.error(f"nothing can be written to {adb_scripts.FOLDER}", "free some space on it", kind="NO_DISK")
+    try:
+        with tempfile.TemporaryDirectory(prefix="rtfleet-sums-") as folder:
+            sums = Path(folder) / "sums"
+            sums.write_text("".join(f"{file.sha256}  {file.path}\n" for file in brought.files))
+            await line.push(brought.folder, sums, to=part)
+        kept = await line.run(adb_scripts.keep(part, brought.name), _COPY_TIMEOUT_S)
+    finally:
+        with contextlib.suppress(DeviceError):
+            await line.run(f"rm -rf {part}")
+    if kept.code:
+        said = (kept.stderr.strip() or kept.stdout.strip() or f"exit code {kept.code}").splitlines()[-1]
+        raise line.error(f"what was copied there is not what was sent: {said}", "try again", retryable=True)
+    return brought.size_bytes
+
+
+# ---- the agent there -----------------------------------------------------------------------------------------------
+
+
+async def _agent(line: Line, brought: Bundle, running: Agent | None) -> Agent:
+    """The agent that serves the phone: the one that does, or a new one."""
+    if running is not None and running.bundle != brought.name:
+        # Nobody's turn: it makes room. Else it stays until it is, and so does its device's lock.
+        await line.run(adb_scripts.stop(running))
+        running = adb_scripts.agent_of((await line.run(adb_scripts.LISTENING)).stdout)
+        if running is not None and running.bundle != brought.name:
+            raise LeaseHeld(
+                f"device '{line.device}': another version of rtfleet measures on it{await holder(line, running)}",
+                "wait until that run has ended",
+                "LEASE",
+            )
+    return running or await started(line, brought)
+
+
+async def started(line: Line, brought: Bundle) -> Agent:
+    """A new agent that listens; or that of another host, which was quicker.
+
+    Raises:
+        LeaseHeld: an agent out of another folder serves the phone.
+        DeviceError: it did not start; the text says why.
+    """
+    clock = asyncio.get_running_loop().time
+    until_s = clock() + START_TIMEOUT_S
+    told = adb_scripts.started((await line.run(adb_scripts.start(brought.name, linger_s()))).stdout)
+    while told.agent is None and told.code is None:
+        if clock() > until_s:
+            raise line.error(f"the agent did not start within {START_TIMEOUT_S:.0f} s", "see what keeps it busy")
+        told = adb_scripts.started((await line.run(adb_scripts.wait(told.pid))).stdout)
+    if told.agent is not None:
+        return told.agent
+    raise start_error(line, told)
+
+
+def start_error(line: Line, told: Started, what: str = "the agent") -> DeviceError:
+    """Why an agent, or something else of its bundle, did not run."""
+    lines = [text for text in told.words.splitlines() if text.strip()]
+    last = lines[-1] if lines else "it said nothing"
+    code = told.code or 0
+    if code == DEVICE_HELD_EXIT_CODE:
+        return LeaseHeld(f"device '{line.device}': {last}", "wait until the other run has ended", "LEASE")
+    if code == _SIGSYS or "Bad system call" in told.words:
+        return line.error(
+            f"it forbids a system call that {what} needs ({last}): seccomp, exit code {code}",
+            "rtfleet works from adb's shell only; a phone that filters even there can't be used",
+        )
+    if code == _SIGKILL:
+        return line.error(
+            f"it killed {what} while it started ({last})",
+            "free some memory: close apps, or restart it; adb logcat says who killed it",
+            retryable=True,
+        )
+    if code == 126 or "Permission denied" in told.words:
+        return line.error(
+            f"it refuses to execute what lies in {adb_scripts.FOLDER} ({last}): SELinux, or a folder without exec",
+            "adb logcat -d | grep avc says what was denied; a work profile or a maker's lock can be the cause",
+        )
+    if code == 127 or "not found" in told.words:
+        return line.error(
+            f"the agent's loader is missing there ({last})", f"adb shell rm -r {adb_scripts.FOLDER}; it is copied anew"
+        )
+    if "No space left" in told.words:
+        return line.error(f"{what} did not start: {last}", "free some space on it", kind="NO_DISK")
+    return line.error(
+        f"{what} ended while it started, exit code {code}: {last}",
+        f"its whole output: adb -s {line.serial} shell cat {adb_scripts.LOG}",
+        retryable=True,
+    )
+
+
+async def holder(line: Line, agent: Agent) -> str:
+    """Who has the lease of an agent, as the end of a sentence; "" where it does not say."""
+    from rtfleet.client import AgentClient
+
+    try:
+        async with line.tunnel(agent.port) as address, AgentClient(Link(address, agent.token), line.device) as client:
+            holder = (await client.describe()).lease_holder
+    except DeviceError:
+        return ""
+    return f": {holder}" if holder else ""
