@@ -74,6 +74,7 @@ def test_files_and_folders_go_there_and_come_back(phone: EmulatedPhone, tmp_path
     content = os.urandom(5_000_000)
     (tmp_path / "tree" / "deep").mkdir(parents=True)
     (tmp_path / "tree" / "deep" / "file").write_bytes(content)
+    (tmp_path / "tree" / "deep" / "empty").touch()
     (tmp_path / "tree" / "run").write_text("#!/bin/sh\necho ran\n")
     (tmp_path / "tree" / "run").chmod(0o755)
 
