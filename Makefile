@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_ALL := $(VENV)/.installed-all
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: setup setup-all demo check test format protos clean
+.PHONY: setup setup-all demo check test format emulated-phone protos clean
 
 setup: $(INSTALLED)
 
@@ -46,6 +46,11 @@ test: check
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# A phone for those who have none at hand, until Ctrl-C: ARCH=arm64 runs it through qemu.
+ARCH ?= x86_64
+emulated-phone: setup
+	PYTHONPATH=tests $(BIN)/python -m fakes.emulated_phone --arch $(ARCH)
 
 protos:
 	sh protos/generate.sh

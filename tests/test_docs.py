@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 import uuid
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -152,6 +154,42 @@ def test_the_doctor_finds_the_device_and_its_runtimes(place: Path) -> None:
     ran = rtfleet(place, "doctor")
     assert ran.returncode == 0, ran.stdout
     assert re.search(r"ok +device board +linux", ran.stdout) and re.search(r"board: onnxruntime +\d", ran.stdout)
+
+
+def job() -> str:
+    """The script of the documents' CI job."""
+    (workflow,) = blocks(ROOT / "docs" / "lab.md", "yaml")
+    return textwrap.dedent(workflow.partition("        run: |\n")[2].partition("      - uses:")[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("limit_mb", "code"), [(1, 0), (0.0001, 1)])
+def test_the_job_of_the_documents_gates_a_pull_request(place: Path, limit_mb: float, code: int) -> None:
+    tensors = [{"name": name, "dtype": "float32", "shape": [1]} for name in "xy"]
+    model = {"inputs": tensors[:1], "outputs": [tensors[1] | {"rule": "sum"}], "latency_us": 200}
+    (place / "luna.fake.json").write_text(json.dumps(model))
+    (place / "suite.toml").write_text(
+        "run = { launches = 2, frames = 60, min_duration_s = 0.1, confidence = 0.9, max_wait_s = 0 }\n"
+        '[[model]]\nsource = "luna.fake.json"\ntask = "speaker"\n'
+        f"budgets = {{ latency_p50_ms = 100, size_mb = {limit_mb} }}\n"
+    )
+    with (place / "fleet.toml").open("a") as fleet:
+        fleet.write('labels = ["ci"]\n')
+    (place / "rtfleet").write_text(f'#!/bin/sh\nexec {sys.executable} -m rtfleet.cli.main "$@"\n')
+    (place / "rtfleet").chmod(0o755)
+    environment = {"PATH": f"{place}:{os.environ['PATH']}", "GITHUB_STEP_SUMMARY": str(place / "summary.md")}
+
+    ran = subprocess.run(
+        ["bash", "-e", "-o", "pipefail", "-c", job()],
+        cwd=place,
+        env={**os.environ, "RTFLEET_CACHE": str(place / "cache"), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+    assert ran.returncode == code, ran.stdout + ran.stderr
+    assert "## rtfleet: " in (place / "summary.md").read_text() and "<testsuite" in (place / "rtfleet.xml").read_text()
 
 
 def described_file() -> list[str]:

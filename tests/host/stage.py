@@ -23,10 +23,12 @@ MODEL = {
     "outputs": [{"name": "y", "dtype": "float32", "shape": [1], "rule": "sum"}],
     "latency_us": 200,
 }
-# Five blocks of 100 frames are the least that a launch has.
-QUICK = "{ launches = 3, frames = 60, min_duration_s = 0.1, confidence = 0.9, max_wait_s = 0 }"
-TWO_LAUNCHES = "{ launches = 2, frames = 60, min_duration_s = 0.1, confidence = 0.9, max_wait_s = 0 }"
-ONE_LAUNCH = "{ launches = 1, frames = 60, min_duration_s = 0.1, confidence = 0.9, max_wait_s = 0 }"
+# Five blocks of 100 frames are the least that a launch has. Nobody is waited for: not for a quiet machine, not for a
+# device that another has, not for one that went away.
+_AT_ONCE = "frames = 60, min_duration_s = 0.1, confidence = 0.9, max_wait_s = 0, lease_wait_s = 0, comeback_s = 0"
+QUICK = f"{{ launches = 3, {_AT_ONCE} }}"
+TWO_LAUNCHES = f"{{ launches = 2, {_AT_ONCE} }}"
+ONE_LAUNCH = f"{{ launches = 1, {_AT_ONCE} }}"
 # In a busy continuous integration a process may take a while to start.
 PATIENCE_S = 90.0
 

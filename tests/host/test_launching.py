@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +80,8 @@ def shipped(folder: Path) -> Artifact:
 async def station(device: Device, link: Link, *, is_host: bool) -> AsyncIterator[Station]:
     async with Recording(link, device.name) as client:
         await client.acquire(secrets.token_hex(16), "a test")
-        facts = await client.describe(is_host=is_host)
+        # Both are on this machine, which an agent can tell; one stands for a device that is not.
+        facts = replace(await client.describe(), is_host=is_host)
         yield Station(device, client, facts, profile.match(facts))
 
 

@@ -60,6 +60,7 @@ def export(model: SpeechModel, prepared: PreparedModel, folder: Path, *, fp16: b
 
     if model.coreml_state:
         _refuse_own_state(model, fp16)
+    _refuse_names(model)
     if scalars := [name for name, given in model.inputs.items() if not given.dims]:
         raise ExportError(
             f"input '{scalars[0]}' has no dims, and Core ML takes none without",
@@ -115,6 +116,21 @@ def _mend_int() -> None:
             context.add(Builder.const(val=int(np.asarray(value.val).item()), name=node.name), node.name)
         else:
             ops._cast(context, node, int, "int32")
+
+
+def _refuse_names(model: SpeechModel) -> None:
+    """Core ML's language has words of its own, and coremltools gives a tensor of such a name another one in silence."""
+    from coremltools.converters.mil.mil.passes.defs.preprocess import NameSanitizer
+
+    from rtfleet.export import original
+
+    for name in (*original.input_names(model), *original.output_names(model)):
+        if NameSanitizer().sanitize_name(name) != name:
+            raise ExportError(
+                f"Core ML can't have a tensor called '{name}'",
+                "in the SpeechModel, call it something else: letters, digits, '_', and no word of Core ML's language",
+                step="names",
+            )
 
 
 def _refuse_own_state(model: SpeechModel, fp16: bool) -> None:

@@ -135,7 +135,7 @@ def checked(path: Path, prepared: PreparedModel) -> Graph:
                 step="check",
             )
     names = [*prepared.outputs, *(state.output for state in prepared.states)]
-    ordered_outputs = in_order(outputs, names, "outputs")
+    ordered_outputs = in_order(outputs, names, "outputs", more=prepared.origin not in ("torch", "tensorflow"))
     _run_once(step, prepared, names)
     return Graph("model", (file_of(path),), ordered, ordered_outputs)
 

@@ -33,13 +33,13 @@ without, int8-dynamic 9 and 27 dB; the weights are int8 either way, 0.32 MB in a
 
 
 def silero_vad_torch() -> SpeechModel:
-    """`input` [1, 576], `state` [2, 1, 128] -> `output` [1, 1], `stateN`."""
+    """`input` [1, 576], `memory` [2, 1, 128] -> `output` [1, 1], `memory_out`: "state" is a word of Core ML's."""
     return SpeechModel(
         task="vad",
         source=network(fetch(SILERO) / "silero_vad/data/silero_vad.jit"),
         inputs={"input": Input((1, CONTEXT_SAMPLES + HOP_SAMPLES))},
         outputs=["output"],
-        states=[State("state", "stateN", (2, 1, UNITS))],
+        states=[State("memory", "memory_out", (2, 1, UNITS))],
         sample_rate_hz=16_000,
         hop_ms=32,
         threshold=0.5,

@@ -58,7 +58,7 @@ def test_a_shipped_package_is_read_by_an_agent_and_delivered_as_it_came(package:
         "nmp", str(package), users_folder(tmp_path / "user"), task="asr", sample_rate_hz=22_050, clips=("clips",)
     )
 
-    found = asyncio.run(deliver(Wish(entry, (), tmp_path / "out", tmp_path / "cache"), lambda event: None))
+    found = asyncio.run(deliver(Wish(entry, tmp_path / "out", tmp_path / "cache"), lambda event: None))
 
     assert [(one.variant, one.verdict) for one in found] == [("coreml-shipped", "UNJUDGED")]
     assert exit_code(found) == 0
@@ -82,7 +82,7 @@ def test_a_function_may_name_a_package_as_its_source(package: Path, tmp_path: Pa
     shutil.copytree(package, folder / "nmp.mlpackage")
     entry = ModelEntry("pitch", "mine.py:pitch", folder, clips=("clips",))
 
-    found = asyncio.run(deliver(Wish(entry, (), tmp_path / "out", tmp_path / "cache"), lambda event: None))
+    found = asyncio.run(deliver(Wish(entry, tmp_path / "out", tmp_path / "cache"), lambda event: None))
 
     assert [(one.variant, one.verdict) for one in found] == [("coreml-shipped", "UNJUDGED")]
     assert found[0].artifact is not None and found[0].artifact.hop_samples == 22_050

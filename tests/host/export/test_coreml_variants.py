@@ -71,6 +71,10 @@ def scalar():
     inputs = {"audio": Input((1, 320)), "sr": Input((), "int64", constant=16000)}
     return SpeechModel(task="vad", source=Scalar(), inputs=inputs, outputs=["score"], hop_ms=20)
 
+def stated():
+    inputs = {"audio": Input((1, 320)), "state": Input((1,), "float32", constant=1.0)}
+    return SpeechModel(task="vad", source=Scalar(), inputs=inputs, outputs=["score"], hop_ms=20)
+
 class Fixed(nn.Module):
     def forward(self, features): return features.cumsum(1) / torch.arange(1, 1 + int(features.shape[1]))[:, None]
 
@@ -218,6 +222,7 @@ def test_core_ml_s_own_states_are_no_inputs(here: Bench) -> None:
         ("mine.py:own_begun", "coreml-fp16", "begins with zeros, and state 'memory' does not"),
         ("mine.py:own_without", "coreml-fp16", "the model has no states"),
         ("mine.py:scalar", "coreml-fp16", "input 'sr' has no dims"),
+        ("mine.py:stated", "coreml-fp16", "Core ML can't have a tensor called 'state'"),
         ("mine.py:fixed", "coreml-fp16", "a dim declared as -1 is fixed by the trace"),
         ("branching", "coreml-fp16", r"forward\(\) decides by the values of tensors"),
     ],

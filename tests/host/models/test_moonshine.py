@@ -28,7 +28,7 @@ def _document(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
     assert (folder / "run.json").exists(), done.stderr
     document: dict[str, Any] = json.loads((folder / "run.json").read_text())
-    document["console"] = done.stdout
+    document["console"] = " ".join(done.stdout.split())  # wherever its lines are broken
     return document
 
 
