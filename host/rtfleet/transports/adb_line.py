@@ -113,11 +113,18 @@ class Line:
         """Bytes both ways until one side is done. A phone that is gone ends the connection, which gRPC then tells."""
         from adbutils import AdbError, Network
 
+        dialling = asyncio.ensure_future(
+            adb_server.in_thread(lambda: self._phone().create_connection(Network.TCP, port))
+        )
         try:
-            far = await adb_server.in_thread(lambda: self._phone().create_connection(Network.TCP, port))
+            far = await asyncio.shield(dialling)
         except (AdbError, OSError):
             writer.close()
             return
+        except asyncio.CancelledError:
+            dialling.add_done_callback(_hang_up)
+            writer.close()
+            raise
         far.setblocking(False)
         # Else small answers wait for each other: Nagle's algorithm and delayed acknowledgements, 40 ms.
         far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -134,6 +141,12 @@ class Line:
             await asyncio.gather(*ways, return_exceptions=True)
             far_writer.close()
             writer.close()
+
+
+def _hang_up(dialled: asyncio.Future[socket.socket]) -> None:
+    """Nobody waits for the connection any more."""
+    if not dialled.cancelled() and dialled.exception() is None:
+        dialled.result().close()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

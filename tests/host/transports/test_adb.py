@@ -1,0 +1,323 @@
+"""Phones over adb: the real adb server, a phone that is emulated, and an agent that is really brought there."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from fakes.phone import EmulatedPhone, adb_server, cannot_emulate, emulated_phone
+from rtfleet import holding, transports
+from rtfleet.cache import cache_folder
+from rtfleet.client import AgentClient
+from rtfleet.errors import DeviceError, LeaseHeld
+from rtfleet.fleet import Device
+from rtfleet.records import DeviceFacts
+from rtfleet.transports import Link
+
+pytestmark = [
+    pytest.mark.slow,
+    # adbutils leaves sockets of calls that failed to the garbage collector.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.skipif(bool(cannot_emulate()), reason=cannot_emulate() or "a phone can be emulated"),
+]
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(name="server", scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with adb_server(tmp_path_factory.mktemp("adb")) as (_, environment):
+        yield environment
+
+
+@pytest.fixture(name="phone", scope="module")
+def _phone(server: dict[str, str]) -> Iterator[EmulatedPhone]:
+    """One for all tests that leave it as it was: the agent is copied to it once."""
+    with emulated_phone(server) as phone:
+        yield phone
+
+
+@pytest.fixture(name="_here", autouse=True)
+def _environment(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", server["ANDROID_ADB_SERVER_PORT"])
+    monkeypatch.setenv("HOME", server["HOME"])
+    monkeypatch.setenv("RTFLEET_CACHE", str(CACHE))
+    monkeypatch.setenv("RTFLEET_LINGER_S", "2")
+    yield
+    gc.collect()
+
+
+# What is dear to make is kept where it usually is.
+CACHE = cache_folder()
+
+
+def device_of(phone: EmulatedPhone) -> Device:
+    return Device("pixel", "adb", serial=phone.serial)
+
+
+@contextlib.asynccontextmanager
+async def connected(device: Device) -> AsyncIterator[tuple[Link, AgentClient]]:
+    async with transports.connect(device, CACHE) as link, AgentClient(link, device.name) as client:
+        yield link, client
+
+
+def describe(device: Device) -> tuple[Link, DeviceFacts]:
+    async def ask() -> tuple[Link, DeviceFacts]:
+        async with connected(device) as (link, client):
+            return link, await client.describe()
+
+    return asyncio.run(ask())
+
+
+def refused(device: Device) -> DeviceError:
+    with pytest.raises(DeviceError) as raised:
+        describe(device)
+    return raised.value
+
+
+def comes_about(true: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def agents(phone: EmulatedPhone) -> list[int]:
+    return [pid for pid, words in phone.processes().items() if "rtfleet_agent serve" in words]
+
+
+# ---- there and gone ------------------------------------------------------------------------------------------------
+
+
+def test_a_phone_is_described_copied_to_once_and_left_as_it_was(phone: EmulatedPhone) -> None:
+    phone.sh("settings put global stay_on_while_plugged_in 3")
+    before = set(phone.processes().values())
+
+    first, facts = describe(device_of(phone))
+    second, _ = describe(device_of(phone))
+
+    assert (facts.os, facts.model, facts.is_host) == ("android", "Pixel 8", False)
+    assert {runtime.name for runtime in facts.runtimes if not runtime.error} == {"onnxruntime", "litert", "fake"}
+    assert facts.provisos[0].startswith("glibc-bundle: CPU, glibc bundle")
+    assert first.brought_bytes in (0, pytest.approx(160e6, rel=0.2)) and second.brought_bytes == 0
+    assert set(phone.processes().values()) == before
+    assert phone.sh("settings get global stay_on_while_plugged_in").strip() == "3"
+    assert "agent.json" not in phone.sh("ls /data/local/tmp/rtfleet")
+
+
+def test_a_phone_is_kept_awake_while_its_agent_runs(phone: EmulatedPhone) -> None:
+    phone.sh("settings delete global stay_on_while_plugged_in")
+
+    async def look() -> str:
+        async with connected(device_of(phone)):
+            return await asyncio.to_thread(phone.sh, "settings get global stay_on_while_plugged_in")
+
+    assert asyncio.run(look()).strip() == "7"
+    assert phone.sh("settings get global stay_on_while_plugged_in").strip() == "null"
+
+
+def test_the_only_phone_needs_no_serial(phone: EmulatedPhone) -> None:
+    assert describe(Device("mine", "adb"))[1].model == "Pixel 8"
+
+
+def test_a_phone_of_another_machine_s_adb_server_is_reached_through_it(phone: EmulatedPhone) -> None:
+    far = Device("pixel", "adb", serial=phone.serial, adb_server=f"127.0.0.1:{phone.server_port}")
+    assert describe(far)[1].model == "Pixel 8"
+
+
+# ---- turns ---------------------------------------------------------------------------------------------------------
+
+
+def test_two_hosts_share_the_agent_and_only_the_last_one_ends_it(phone: EmulatedPhone) -> None:
+    async def two() -> list[list[int]]:
+        seen = []
+        async with connected(device_of(phone)) as (_, first):
+            await first.acquire(secrets.token_hex(16), "anna@lab run 1")
+            async with connected(device_of(phone)) as (_, second):
+                with pytest.raises(LeaseHeld, match="leased to anna@lab run 1"):
+                    await second.acquire(secrets.token_hex(16), "ben@lab run 2")
+                seen.append(agents(phone))
+            seen.append(agents(phone))
+            await first.release()
+        seen.append(agents(phone))
+        return seen
+
+    during, after_the_second, after_both = asyncio.run(two())
+
+    assert len(during) == 1 and after_the_second == during and after_both == []
+
+
+def test_a_phone_is_held_by_hand_without_the_command_and_released(phone: EmulatedPhone, tmp_path: Path) -> None:
+    device = device_of(phone)
+    (tmp_path / "bundles").symlink_to(CACHE / "bundles")
+
+    async def both() -> str:
+        await holding.hold(device, tmp_path, 600, "a demo")
+        assert agents(phone)
+        async with connected(device) as (_, other):
+            with pytest.raises(LeaseHeld, match="a demo"):
+                await other.acquire(secrets.token_hex(16), "ben@lab run 2")
+        return await holding.release(device, tmp_path, force=False)
+
+    said = asyncio.run(both())
+
+    assert "by hand is over" in said and not agents(phone)
+
+
+# ---- lost ----------------------------------------------------------------------------------------------------------
+
+
+PROGRAM = """
+import asyncio, sys
+from pathlib import Path
+from rtfleet import transports
+from rtfleet.client import AgentClient
+from rtfleet.fleet import Device
+
+async def main():
+    device = Device("pixel", "adb", serial=sys.argv[1])
+    async with transports.connect(device, Path(sys.argv[2])) as link, AgentClient(link, device.name) as client:
+        await client.describe()
+        print("there", flush=True)
+        await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_a_host_that_is_killed_leaves_nothing_running_after_a_while(phone: EmulatedPhone) -> None:
+    phone.sh("settings put global stay_on_while_plugged_in 0")
+    command = [sys.executable, "-c", PROGRAM, phone.serial, str(CACHE)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as host:
+        assert host.stdout and host.stdout.readline() == b"there\n"
+        assert agents(phone)
+        host.send_signal(signal.SIGKILL)
+
+    comes_about(lambda: not phone.processes())
+    assert phone.sh("settings get global stay_on_while_plugged_in").strip() == "0"
+
+
+def test_an_adb_server_that_is_killed_is_started_again_and_the_agent_is_found(phone: EmulatedPhone) -> None:
+    async def interrupted() -> str:
+        async with connected(device_of(phone)) as (_, client):
+            lease = secrets.token_hex(16)
+            await client.acquire(lease, "anna@lab run 1", 60)
+            served = agents(phone)
+            phone.kill_server()
+            with pytest.raises(DeviceError) as raised:
+                await client.describe()
+            assert raised.value.retryable
+        async with connected(device_of(phone)) as (_, client):
+            assert agents(phone) == served
+            await client.acquire(lease, "anna@lab run 1")
+            await client.release()
+            return (await client.describe()).model
+
+    assert asyncio.run(interrupted()) == "Pixel 8"
+    assert not agents(phone)
+
+
+def test_a_phone_that_is_unplugged_leaves_its_agent_to_end_by_itself(phone: EmulatedPhone) -> None:
+    async def unplugged() -> None:
+        async with connected(device_of(phone)) as (_, client):
+            phone.unplug()
+            with pytest.raises(DeviceError, match="pixel"):
+                await client.describe()
+
+    asyncio.run(unplugged())
+
+    comes_about(lambda: not phone.processes())
+    assert phone.connect() == "device"
+    describe(device_of(phone))
+
+
+def test_an_agent_that_is_killed_is_followed_by_another_one(phone: EmulatedPhone) -> None:
+    phone.sh("settings put global stay_on_while_plugged_in 5")
+
+    async def killed() -> None:
+        async with connected(device_of(phone)) as (_, client):
+            assert phone.kill("rtfleet_agent serve")
+            with pytest.raises(DeviceError, match="does not answer") as raised:
+                await client.describe()
+            assert raised.value.retryable
+
+    asyncio.run(killed())
+
+    assert describe(device_of(phone))[1].model == "Pixel 8"
+    assert phone.sh("settings get global stay_on_while_plugged_in").strip() == "5"
+
+
+# ---- why not -------------------------------------------------------------------------------------------------------
+
+
+def test_a_serial_that_is_not_there_is_told_who_is(phone: EmulatedPhone) -> None:
+    error = refused(Device("pixel", "adb", serial="3A041FDJH001"))
+    assert "phone 3A041FDJH001 is not plugged in" in error.text and f"{phone.serial} (device)" in error.text
+
+
+def test_two_phones_and_no_serial_is_a_question(server: dict[str, str], phone: EmulatedPhone) -> None:
+    with emulated_phone(server) as other:
+        error = refused(Device("pixel", "adb"))
+    assert "there are 2 phones and the device has no serial" in error.text
+    assert phone.serial in error.text and other.serial in error.text and not error.retryable
+
+
+def test_an_address_where_no_phone_is_can_t_be_connected_to(phone: EmulatedPhone) -> None:
+    error = refused(Device("pixel", "adb", serial="127.0.0.1:1"))
+    assert "phone 127.0.0.1:1 can't be connected to" in error.text and "adb pair" in error.hint
+
+
+def test_a_server_that_nobody_runs_is_not_looked_for_here(phone: EmulatedPhone) -> None:
+    error = refused(Device("pixel", "adb", adb_server="127.0.0.1:1"))
+    assert "the adb server 127.0.0.1:1 can't be reached" in error.text and "on that machine" in error.hint
+
+
+def test_a_machine_without_adb_says_how_to_get_it(phone: EmulatedPhone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADBUTILS_ADB_PATH", "/nowhere/adb")
+    error = refused(device_of(phone))
+    assert "this machine has no `adb` command" in error.text and "apt install adb" in error.hint
+
+
+def test_a_phone_that_was_not_asked_for_its_trust_says_so(server: dict[str, str]) -> None:
+    with emulated_phone(server) as phone:
+        phone.authorize(yes=False)
+        phone.unplug()
+        phone.connect()
+        error = refused(device_of(phone))
+    assert "it does not trust this computer yet" in error.text and "accept the dialog" in error.hint
+
+
+def test_a_32_bit_phone_can_t_be_used(server: dict[str, str]) -> None:
+    with emulated_phone(server, arch="arm") as phone:
+        error = refused(device_of(phone))
+    assert "it is 32-bit only (armeabi-v7a)" in error.text and not error.retryable
+
+
+def test_an_android_of_long_ago_can_t_be_used(server: dict[str, str]) -> None:
+    with emulated_phone(server, props={"ro.build.version.sdk": "22"}) as phone:
+        error = refused(device_of(phone))
+    assert "its Android is too old: API level 22" in error.text
+
+
+def test_a_full_phone_says_how_much_it_lacks(server: dict[str, str]) -> None:
+    with emulated_phone(server) as phone:
+        phone.leave_mb(30)
+        error = refused(device_of(phone))
+    assert error.kind == "NO_DISK" and "MB, and 30 MB are free" in error.text
+
+
+def test_a_phone_that_executes_nothing_says_who_may_have_forbidden_it(server: dict[str, str]) -> None:
+    with emulated_phone(server) as phone:
+        phone.refuse_to_execute()
+        error = refused(device_of(phone))
+        assert not phone.processes()
+    assert "it refuses to execute what lies in /data/local/tmp/rtfleet" in error.text and "avc" in error.hint
