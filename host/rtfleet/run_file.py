@@ -227,11 +227,18 @@ def _read_journal(folder: Path) -> Run:
     header = lines[0]
     devices: dict[str, DeviceFacts] = {}
     cases: dict[str, _Gathered] = {}
+    # A launch that was cut off and then taken up again stands there twice; its columns are those of the second time.
+    last: dict[str, Json] = {}
     for number, line in enumerate(lines[1:], start=2):
         with _naming(path, f"line {number}"):
-            _take(line, folder, devices, cases)
-    last = lines[-1]
-    interrupted = last["type"] == "end" and bool(last["interrupted"])
+            if line["type"] == "launch":
+                last[line["launch"]["launch_id"]] = line
+    for number, line in enumerate(lines[1:], start=2):
+        with _naming(path, f"line {number}"):
+            if line["type"] != "launch" or last[line["launch"]["launch_id"]] is line:
+                _take(line, folder, devices, cases)
+    end = lines[-1]
+    interrupted = end["type"] == "end" and bool(end["interrupted"])
     with _naming(path, "line 1"):
         return Run(
             id=header["run_id"],
@@ -241,7 +248,7 @@ def _read_journal(folder: Path) -> Run:
             settings=run_json.record(header["settings"], RunSettings),
             devices=tuple(devices.values()),
             results=tuple(case.whole for case in cases.values()),
-            finished=last["type"] == "end" and not interrupted,
+            finished=end["type"] == "end" and not interrupted,
             interrupted=interrupted,
         )
 

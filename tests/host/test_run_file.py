@@ -119,6 +119,19 @@ def test_a_launch_that_is_told_twice_is_one_launch(tmp_path: Path) -> None:
     assert len(run_file.read(folder).results[0].launches) == 2
 
 
+def test_a_launch_that_was_cut_off_and_taken_up_again_is_the_whole_one(tmp_path: Path) -> None:
+    whole = measured_launch("l2", round_=2)
+    cut_off = dataclasses.replace(whole, latency_ns=whole.latency_ns[:3])
+    with Journal.create(tmp_path / "run", RUN) as journal:
+        journal.case(WHOLE)
+        journal.launch(WHOLE.case.id, cut_off)
+        journal.launch(WHOLE.case.id, whole)
+
+    (kept,) = run_file.read(tmp_path / "run").results[0].launches
+
+    assert _same(kept, whole)
+
+
 def test_leases_and_announced_launches_are_there_for_a_host_that_starts_again(tmp_path: Path) -> None:
     with Journal.create(tmp_path / "run", RUN) as journal:
         journal.lease("board", "secret")
