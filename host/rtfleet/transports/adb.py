@@ -27,6 +27,8 @@ START_TIMEOUT_S = 120.0
 # Of the kernel, in a shell's exit code: a signal that ended the agent is added to 128.
 _SIGSYS, _SIGKILL = 128 + 31, 128 + 9
 _COPY_TIMEOUT_S = 600.0
+# Where an agent can't even write down what is wrong, nothing is started.
+ROOM_BYTES = 10_000_000
 
 
 def linger_s() -> float:
@@ -49,6 +51,8 @@ async def connect(device: Device, cache: Path) -> AsyncIterator[Link]:
     began_s, brought_bytes = clock(), 0
     if brought.name not in seen.bundles:
         brought_bytes = await copy(line, brought, seen)
+    elif seen.agent is None:
+        _check_room(line, seen.free_bytes, ROOM_BYTES)
     brought_s = clock() - began_s
     agent = await _agent(line, brought, seen.agent)
     try:
@@ -94,13 +98,7 @@ async def copy(line: Line, brought: Bundle, seen: Seen) -> int:
     if free_bytes is not None and free_bytes < brought.size_bytes and seen.agent is None and seen.bundles:
         await line.run(adb_scripts.FORGET_BUNDLES)
         free_bytes = adb_scripts.seen((await line.run(adb_scripts.LOOK)).stdout).free_bytes
-    if free_bytes is not None and free_bytes < brought.size_bytes:
-        need_mb, free_mb = brought.size_bytes / 1e6, free_bytes / 1e6
-        raise line.error(
-            f"there is no room for the agent: {need_mb:.0f} MB, and {free_mb:.0f} MB are free",
-            "free some space on it",
-            kind="NO_DISK",
-        )
+    _check_room(line, free_bytes, brought.size_bytes)
     part = (await line.run(adb_scripts.MAKE_PART)).stdout.strip()
     if not part.startswith(adb_scripts.FOLDER):
         raise line.error(f"nothing can be written to {adb_scripts.FOLDER}", "free some space on it", kind="NO_DISK")
@@ -117,6 +115,16 @@ async def copy(line: Line, brought: Bundle, seen: Seen) -> int:
         said = (kept.stderr.strip() or kept.stdout.strip() or f"exit code {kept.code}").splitlines()[-1]
         raise line.error(f"what was copied there is not what was sent: {said}", "try again", retryable=True)
     return brought.size_bytes
+
+
+def _check_room(line: Line, free_bytes: int | None, need_bytes: int) -> None:
+    """Raises DeviceError where there is less."""
+    if free_bytes is not None and free_bytes < need_bytes:
+        raise line.error(
+            f"there is no room for the agent: {need_bytes / 1e6:.0f} MB, and {free_bytes / 1e6:.0f} MB are free",
+            "free some space on it",
+            kind="NO_DISK",
+        )
 
 
 # ---- the agent there -----------------------------------------------------------------------------------------------
