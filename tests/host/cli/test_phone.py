@@ -1,0 +1,227 @@
+"""`rtfleet` with a phone that is plugged in: the real commands and the real adb, the phone is emulated."""
+
+from __future__ import annotations
+
+import gc
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stage as stages
+from stage import Stage, Told, ending, journal, only, read_until, strict, wait_until
+
+from fakes.phone import EmulatedPhone, adb_server, cannot_emulate, emulated_phone
+from rtfleet.cache import cache_folder
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(cannot_emulate()), reason=cannot_emulate() or "a phone can be emulated"),
+]
+# A launch of 500 frames takes 10 s.
+SLOW_US = 20_000
+# Others are waited for, and devices that went away.
+PATIENT = "{ launches = %d, frames = 60, min_duration_s = 0.1, confidence = 0.9, max_wait_s = 0 }"
+# PASS, or INCONCLUSIVE where the machine is busy.
+MEASURED = {0, 3}
+
+
+@dataclass(frozen=True)
+class Lab(Stage):
+    """A stage without a fleet: what there is hangs on an adb server of its own."""
+
+    adb: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**super().environment, **dict(self.adb), "RTFLEET_LINGER_S": "2"}
+
+    def launches(self) -> dict[str, list[dict[str, Any]]]:
+        """Model -> its launches that measured, as `rtfleet show` has them."""
+        shown = strict(self.rtfleet("show", str(self.runs()[-1]), "--json", "-").stdout)
+        return {case["model"]: [one for one in case["launches"] if not one["error"]] for case in shown["cases"]}
+
+
+@pytest.fixture(name="server", scope="module")
+def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with adb_server(tmp_path_factory.mktemp("adb")) as (_, environment):
+        yield environment
+
+
+@pytest.fixture(name="phone", scope="module")
+def _phone(server: dict[str, str]) -> Iterator[EmulatedPhone]:
+    with emulated_phone(server) as phone:
+        yield phone
+
+
+@pytest.fixture(name="lab")
+def _lab(server: dict[str, str], phone: EmulatedPhone, tmp_path: Path) -> Lab:
+    """With `pixel` as the phone's name in a fleet."""
+    (tmp_path / "cache").mkdir()
+    # An agent's bundle is dear to make, and never changed.
+    (cache_folder() / "bundles").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "cache" / "bundles").symlink_to(cache_folder() / "bundles")
+    (tmp_path / "fleet.toml").write_text(f'[device.pixel]\nconnect = "adb"\nserial = "{phone.serial}"\n')
+    gc.collect()
+    names = ("ANDROID_ADB_SERVER_PORT", "HOME")
+    return Lab(tmp_path, "no-device", tuple((name, server[name]) for name in names))
+
+
+def workers(phone: EmulatedPhone) -> list[int]:
+    return [pid for pid, words in phone.processes().items() if "rtfleet_agent.worker" in words]
+
+
+def disturbed(lab: Lab, phone: EmulatedPhone, disturb: Callable[[], object], *flags: str) -> tuple[int, str]:
+    """A run of two launches; something happens in the middle of the first one. Its exit code, and what it said."""
+    suite = lab.suite(lab.model("luna", latency_us=SLOW_US), run=PATIENT % 2)
+    with ending(lab.start("run", suite, *flags)) as process:
+        wait_until(lambda: lab.runs() and "intent" in [one["type"] for one in journal(lab.runs()[0])])
+        wait_until(lambda: workers(phone))
+        disturb()
+        said = process.communicate(timeout=2 * stages.PATIENCE_S)[0]
+    return process.returncode, said
+
+
+def all_is_there_once(lab: Lab) -> bool:
+    """Two good launches, each whole, each once."""
+    found = lab.launches()["luna"]
+    return len({one["launch_id"] for one in found}) == len(found) == 2 and all(
+        len(one["latency_ns"]) == 500 for one in found
+    )
+
+
+# ---- as it should be -----------------------------------------------------------------------------------------------
+
+
+def test_a_phone_that_is_plugged_in_is_measured_without_a_fleet(lab: Lab, phone: EmulatedPhone) -> None:
+    (lab.folder / "fleet.toml").unlink()
+    before = set(phone.processes().values())
+    suite = lab.suite(lab.model("luna"))
+
+    first = lab.rtfleet("run", suite, "--device", "auto")
+    second = lab.rtfleet("run", suite, "--device", "auto")
+    listed = lab.rtfleet("devices")
+
+    name = f"pixel-8-{phone.serial[-4:]}"
+    assert {first.code, second.code} <= MEASURED, first.everything + second.everything
+    assert f"luna on {name}" in first.stdout and "CPU, glibc bundle" in first.stdout
+    assert "pushed" not in second.stderr
+    assert [one["code"] for one in only(strict((lab.runs()[0] / "run.json").read_text())["cases"])["warnings"]].count(
+        "glibc-bundle"
+    )
+    assert set(phone.processes().values()) == before
+    assert listed.code == 0 and f"{name}  free" in listed.stdout and "local" in listed.stdout
+
+
+def test_the_doctor_walks_a_phone_s_steps(lab: Lab, phone: EmulatedPhone) -> None:
+    well = lab.rtfleet("doctor", "--device", "pixel")
+    phone.unplug()
+    ill = lab.rtfleet("doctor", "--device", "pixel")
+    phone.connect()
+
+    assert well.code == 0 and "device pixel: numpy" in well.stdout and "not tried" not in well.stdout
+    assert ill.code == 4 and "bad   device pixel: authorised" in ill.stdout.replace("phone   ", "authorised")
+    assert ill.stdout.count("not tried") > 10
+
+
+def test_two_hosts_take_turns(lab: Lab, phone: EmulatedPhone) -> None:
+    suite = lab.suite(lab.model("luna", latency_us=SLOW_US), run=PATIENT % 1)
+    with ending(lab.start("run", suite)) as first:
+        wait_until(lambda: workers(phone))
+        second = lab.rtfleet("run", suite)
+        said = first.communicate(timeout=stages.PATIENCE_S)[0]
+
+    assert {first.returncode, second.code} <= MEASURED, said + second.everything
+    assert "leased to" in second.stderr
+    assert not phone.processes()
+
+
+def test_a_zoo_model_goes_from_its_file_to_a_verdict(lab: Lab, phone: EmulatedPhone) -> None:
+    pytest.importorskip("onnx")
+    ran = lab.rtfleet(
+        "run", "wake-word", "--variant", "onnx-fp32", "--launches", "1", "--scenario", "burst", "--duration", "1s",
+        "--confidence", "0.9",
+    )  # fmt: skip
+    assert ran.code in MEASURED, ran.everything
+    assert "wake-word on pixel" in ran.stdout and "ERROR" not in ran.stdout and not phone.processes()
+
+
+# ---- as it should not be -------------------------------------------------------------------------------------------
+
+
+def test_an_adb_server_that_is_killed_costs_nothing(lab: Lab, phone: EmulatedPhone) -> None:
+    code, said = disturbed(lab, phone, phone.kill_server)
+    assert code in MEASURED, said
+    assert all_is_there_once(lab), said
+    assert not phone.processes()
+
+
+def test_a_cable_that_was_pulled_for_a_moment_costs_nothing(lab: Lab, phone: EmulatedPhone) -> None:
+    def pulled() -> None:
+        phone.unplug()
+        assert phone.connect() == "device"
+
+    code, said = disturbed(lab, phone, pulled)
+    assert code in MEASURED, said
+    assert all_is_there_once(lab), said
+
+
+def test_an_agent_that_is_killed_costs_its_launch(lab: Lab, phone: EmulatedPhone) -> None:
+    code, said = disturbed(lab, phone, lambda: phone.kill("rtfleet_agent serve"))
+    assert code in MEASURED, said
+    assert all_is_there_once(lab), said
+    assert not phone.processes()
+
+
+def test_a_worker_that_the_phone_killed_has_the_phone_s_log(lab: Lab, phone: EmulatedPhone) -> None:
+    log = Path(f"/proc/{phone.daemon.pid}/root/data/log")
+    log.write_text("11-27 12:00:00.000  500  500 I lowmemorykiller: Kill 'python3' (1234), uid 2000\n11-27 nothing\n")
+    log.chmod(0o644)
+
+    code, said = disturbed(lab, phone, lambda: phone.kill("rtfleet_agent.worker"))
+    shown: Told = lab.rtfleet("show", str(lab.runs()[0]), "--case", "luna", "--log")
+
+    assert code in MEASURED, said
+    assert "KILLED" in shown.stdout and "the phone's log:" in shown.stdout and "lowmemorykiller: Kill" in shown.stdout
+    assert "11-27 nothing" not in shown.stdout
+    assert all_is_there_once(lab)
+
+
+def test_a_host_that_is_killed_is_followed_by_one_that_goes_on(lab: Lab, phone: EmulatedPhone) -> None:
+    suite = lab.suite(lab.model("luna", latency_us=SLOW_US), run=PATIENT % 2)
+    with ending(lab.start("run", suite)) as process:
+        read_until(process, "launch 1 of 2")
+        wait_until(lambda: workers(phone) and len(journal(lab.runs()[0])) > 4)
+        process.send_signal(signal.SIGKILL)
+    measured = lab.launches()["luna"]
+
+    resumed = lab.rtfleet("run", "--resume", str(lab.runs()[0]))
+
+    assert len(measured) == 1
+    assert resumed.code in MEASURED, resumed.everything
+    assert all_is_there_once(lab)
+    wait_until(lambda: not phone.processes())
+
+
+def test_a_host_that_is_killed_and_does_not_come_back_leaves_nothing(lab: Lab, phone: EmulatedPhone) -> None:
+    suite = lab.suite(lab.model("luna", latency_us=SLOW_US), run=PATIENT % 2)
+    process: subprocess.Popen[str]
+    with ending(lab.start("run", suite)) as process:
+        wait_until(lambda: workers(phone))
+        process.send_signal(signal.SIGKILL)
+    # A lease lasts 30 s, and the agent lingers.
+    wait_until(lambda: not phone.processes())
+
+
+def test_a_full_phone_costs_its_cases_and_says_so(lab: Lab, phone: EmulatedPhone) -> None:
+    suite = lab.suite(lab.model("luna"), run=stages.ONE_LAUNCH)
+    phone.leave_mb(0)
+    try:
+        ran = lab.rtfleet("run", suite)
+    finally:
+        phone.leave_mb(1000)
+    assert ran.code == 4 and "space" in ran.everything.lower(), ran.everything
+    assert not phone.processes()
