@@ -2,7 +2,7 @@
 
     python benchmarks/adb_push.py [--size-mb 100] [--rounds 5] [--serial SERIAL | --cable-mb-s 40]
 
-Without --serial the phone is an emulated one behind a real adb server, on a cable as fast as memory or as slow as asked.
+Without --serial the phone is an emulated one behind a real adb server, its cable as fast as memory or as slow as asked.
 Aim: at least 0.9x the speed of `adb push`.
 `adb push` hashes nothing; the agent hashes every byte before the file counts.
 """

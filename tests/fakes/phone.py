@@ -20,8 +20,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import adbutils
+
 HERE = Path(__file__).parent
-ADB = shutil.which("adb")
 QEMU = shutil.which("qemu-aarch64-static")
 PATIENCE_S = 60.0
 ABIS = {"x86_64": "x86_64", "arm64": "arm64-v8a", "arm": "armeabi-v7a"}
@@ -98,6 +99,17 @@ cat /data/log 2>/dev/null || echo '11-27 12:00:00.000  1000  1000 I boot    : no
 """,
     **dict.fromkeys(("am", "cmd", "input", "pm", "svc", "wm"), "exit 0\n"),
 }
+
+
+def _adb_binary() -> str:
+    """The system's adb, else the one that adbutils brings; "" where there is neither."""
+    try:
+        return str(adbutils.adb_path())
+    except adbutils.AdbError:
+        return ""
+
+
+ADB = _adb_binary()
 
 
 @dataclass
@@ -199,7 +211,6 @@ class EmulatedPhone:
 
 def adb(environment: Mapping[str, str], *words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """The real adb, as a person would call it."""
-    assert ADB
     return subprocess.run(
         [ADB, *words], env=dict(environment), capture_output=True, text=True, timeout=PATIENCE_S, check=check
     )
@@ -207,7 +218,7 @@ def adb(environment: Mapping[str, str], *words: str, check: bool = True) -> subp
 
 def cannot_emulate(arch: str = "x86_64") -> str:
     """Why there can't be one here; "" where there can."""
-    if ADB is None:
+    if not ADB:
         return "there is no adb here"
     if sys.platform != "linux" or os.uname().machine != "x86_64":
         return "phones are emulated on x86-64 Linux only"

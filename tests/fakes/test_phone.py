@@ -62,7 +62,7 @@ def test_streams_are_apart_and_the_exit_code_comes_through(phone: EmulatedPhone)
     ran = phone.adb("shell", "echo out; echo err >&2; exit 7", check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (7, "out\n", "err\n")
     fed = subprocess.run(
-        [str(fakes.ADB), "-s", phone.serial, "shell", "cat; exit 3"],
+        [fakes.ADB, "-s", phone.serial, "shell", "cat; exit 3"],
         env=dict(phone.environment), input=b"x" * 3_000_000, capture_output=True, timeout=60,
     )  # fmt: skip
     assert (fed.returncode, len(fed.stdout)) == (3, 3_000_000)
