@@ -21,6 +21,7 @@ def main() -> int:
         print(f"error: {why}", file=sys.stderr)
         return 2
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background would ignore Ctrl-C
     with contextlib.suppress(KeyboardInterrupt), emulated_phone(os.environ, arch=arch) as phone:
         print(f"an emulated Pixel 8 ({arch}) is connected as {phone.serial}. In another terminal:")
         print("\n    adb devices\n    rtfleet devices\n    rtfleet run wake-word --device auto\n")
