@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import shutil
 import signal
@@ -16,7 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from os import posix_fallocate
 from pathlib import Path
@@ -27,6 +28,7 @@ import adbd_services
 VERSION = 0x01000001  # from here on nobody computes checksums
 MAX_DATA_BYTES = 1024 * 1024
 _HEADER = struct.Struct("<4sIIIII")
+SHELL_USER = 2000
 AUTH_TOKEN, AUTH_SIGNATURE, AUTH_PUBLIC_KEY = 1, 2, 3
 
 
@@ -207,21 +209,27 @@ class Link:
             return
         await self.send(b"OKAY", stream.own, stream.other)
         stream.ready.set()
-        with contextlib.suppress(BrokenPipeError, EOFError, ConnectionError):
-            await serve(stream)
+        try:
+            with contextlib.suppress(EOFError, ConnectionError):
+                await serve(stream)
+        finally:
+            await self._finish(stream)
+
+    async def _finish(self, stream: Stream) -> None:
+        self._streams.pop(stream.own, None)
         if not stream.closed:
             await self.send(b"CLSE", stream.own, stream.other)
-        self._streams.pop(stream.own, None)
 
     async def dial(self, destination: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A connection on the phone goes to the host: `adb reverse`."""
         stream = Stream(self, self._new_id(), 0)
         self._streams[stream.own] = stream
         await self.send(b"OPEN", stream.own, 0, destination.encode() + b"\0")
-        with contextlib.suppress(BrokenPipeError, ConnectionError):
-            await joined(stream, reader, writer)
-        if not stream.closed:
-            await self.send(b"CLSE", stream.own, stream.other)
+        try:
+            with contextlib.suppress(ConnectionError):
+                await joined(stream, reader, writer)
+        finally:
+            await self._finish(stream)
 
 
 Service = Callable[[Stream], Coroutine[Any, Any, None]]
@@ -279,6 +287,8 @@ async def joined(stream: Stream, reader: asyncio.StreamReader, writer: asyncio.S
     ways = [asyncio.ensure_future(outward()), asyncio.ensure_future(inward())]
     try:
         await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        if stream.closed:  # what came before the end is handed on
+            await asyncio.wait(ways[1:])
     finally:
         for way in ways:
             way.cancel()
@@ -290,8 +300,7 @@ async def reverse(link: Link, stream: Stream, asked: str) -> None:
     """`reverse:forward:tcp:P;tcp:Q`, `list-forward`, `killforward:tcp:P`, `killforward-all`."""
     verb, _, rest = asked.partition(":")
     if verb == "list-forward":
-        listed = "".join(f"UsbFfs {here} {there}\n" for here, (there, _) in link.reversed.items()).encode()
-        await stream.write(b"%04x" % len(listed) + listed)
+        await stream.write(_counted("".join(f"UsbFfs {here} {to}\n" for here, (to, _) in link.reversed.items())))
         return
     if verb == "forward":
         here, _, there = rest.removeprefix("norebind:").partition(";")
@@ -299,14 +308,26 @@ async def reverse(link: Link, stream: Stream, asked: str) -> None:
         async def dial(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await link.dial(there, reader, writer)
 
-        server = await asyncio.start_server(dial, "127.0.0.1", int(here.removeprefix("tcp:")))
-        port = str(server.sockets[0].getsockname()[1]).encode()
-        link.reversed[f"tcp:{port.decode()}"] = there, server
-        await stream.write(b"OKAY" + (b"%04x" % len(port) + port if here == "tcp:0" else b""))
+        if here in link.reversed and not rest.startswith("norebind:"):
+            link.reversed.pop(here)[1].close()
+        try:
+            server = await asyncio.start_server(dial, "127.0.0.1", int(here.removeprefix("tcp:")))
+        except (OSError, ValueError) as error:
+            await stream.write(b"FAIL" + _counted(f"cannot bind listener: {error}"))
+            return
+        port = str(server.sockets[0].getsockname()[1])
+        link.reversed[f"tcp:{port}"] = there, server
+        await stream.write(b"OKAY" + (_counted(port) if here == "tcp:0" else b""))
         return
-    for here in [here for here in link.reversed if verb == "killforward-all" or here == rest]:
+    ended = [here for here in link.reversed if verb == "killforward-all" or here == rest]
+    for here in ended:
         link.reversed.pop(here)[1].close()
-    await stream.write(b"OKAY")
+    found = ended or verb == "killforward-all"
+    await stream.write(b"OKAY" if found else b"FAIL" + _counted(f"listener '{rest}' not found"))
+
+
+def _counted(text: str) -> bytes:
+    return b"%04x" % len(text.encode()) + text.encode()
 
 
 # ---- the daemon ----------------------------------------------------------------------------------------------------
@@ -328,10 +349,12 @@ async def control(phone: Phone, words: list[str]) -> str:
         case ["slow", bytes_per_s]:
             phone.bytes_per_s = int(bytes_per_s)
         case ["leave", megabytes]:
-            _leave(int(megabytes) * 1_000_000)
+            with _as_root():
+                _leave(int(megabytes) * 1_000_000)
         case ["noexec", yes]:
             option = "noexec" if yes == "yes" else "exec"
-            subprocess.run(["mount", "-o", f"remount,{option}", "/data"], check=True)
+            with _as_root():
+                subprocess.run(["mount", "-o", f"remount,{option}", "/data"], check=True)
         case _:
             return f"unknown: {' '.join(words)}"
     return "done"
@@ -345,6 +368,25 @@ def _leave(free_bytes: int) -> None:
     if to_fill > 0:
         with filling.open("wb") as file:
             posix_fallocate(file.fileno(), 0, to_fill)
+
+
+def _become_shell() -> None:
+    """adbd is the shell's user, so all that it starts and writes is. A namespace of one user has no other."""
+    if Path("/proc/self/uid_map").read_text().split()[2] != "1":
+        os.setgroups([])
+        os.setresgid(SHELL_USER, SHELL_USER, 0)
+        os.setresuid(SHELL_USER, SHELL_USER, 0)
+
+
+@contextlib.contextmanager
+def _as_root() -> Iterator[None]:
+    """For what a test does to the phone, not over adb."""
+    real = os.getresuid()
+    os.setresuid(0, 0, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(*real)
 
 
 async def main(port: int, control_path: str, banner: str) -> None:
@@ -364,6 +406,7 @@ async def main(port: int, control_path: str, banner: str) -> None:
 
     server = await asyncio.start_server(take, "127.0.0.1", port, limit=4 * MAX_DATA_BYTES)
     await asyncio.start_unix_server(obey, control_path)
+    _become_shell()
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
+import io
 import os
 import pty
 import signal
 import stat
 import struct
-from collections.abc import AsyncIterator
+import termios
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 CHUNK_BYTES = 64 * 1024
-STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN = range(5)
-SHELL_USER = 2000
+STDIN, STDOUT, STDERR, EXIT, CLOSE_STDIN, WINDOW_SIZE = range(6)
 
 
 class Stream(Protocol):
@@ -34,21 +36,34 @@ class Stream(Protocol):
 # ---- shells --------------------------------------------------------------------------------------------------------
 
 
-def _as_shell_user() -> dict[str, Any]:
-    """Root stands for the phone's init, what it starts is the shell's user. A namespace of one user has no other."""
-    alone = Path("/proc/self/uid_map").read_text().split()[2] == "1"
-    return {} if alone else {"user": SHELL_USER, "group": SHELL_USER, "extra_groups": []}
-
-
 async def _spawn(command: str, **streams: Any) -> asyncio.subprocess.Process:
     words = ["/bin/sh", "-c", command] if command else ["/bin/sh", "-i"]
-    return await asyncio.create_subprocess_exec(
-        *words,
-        cwd="/",
-        start_new_session=True,
-        **streams,
-        **_as_shell_user(),
-    )
+    return await asyncio.create_subprocess_exec(*words, cwd="/", start_new_session=True, **streams)
+
+
+def _hang_up(process: asyncio.subprocess.Process) -> None:
+    """The host is gone: the shell is told, what it started is not, and the pipes are closed. So does adbd."""
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGHUP)
+    _let_go(process)
+
+
+def _let_go(process: asyncio.subprocess.Process) -> None:
+    transport = process._transport
+    for descriptor in (0, 1, 2):
+        if pipe := transport.get_pipe_transport(descriptor):
+            pipe.close()
+
+
+def _exit(code: int) -> bytes:
+    # A shell says 128 + n where a signal ended the command.
+    return struct.pack("<BIB", EXIT, 1, code if code >= 0 else 128 - code)
+
+
+async def _packet(stream: Stream) -> tuple[int, bytes]:
+    """The shell protocol's next one."""
+    kind, length = struct.unpack("<BI", await stream.exactly(5))
+    return kind, await stream.exactly(length)
 
 
 async def shell_v2(stream: Stream, command: str, *, terminal: bool) -> None:
@@ -59,7 +74,7 @@ async def shell_v2(stream: Stream, command: str, *, terminal: bool) -> None:
     pipe = asyncio.subprocess.PIPE
     process = await _spawn(command, stdin=pipe, stdout=pipe, stderr=pipe)
     assert process.stdin and process.stdout and process.stderr
-    writing = asyncio.Lock()
+    stdin, writing = process.stdin, asyncio.Lock()
 
     async def hand_out(reader: asyncio.StreamReader, kind: int) -> None:
         while data := await reader.read(CHUNK_BYTES):
@@ -67,34 +82,24 @@ async def shell_v2(stream: Stream, command: str, *, terminal: bool) -> None:
                 await stream.write(struct.pack("<BI", kind, len(data)) + data)
 
     async def hand_in() -> None:
-        with contextlib.suppress(EOFError, ConnectionError, BrokenPipeError):
+        with contextlib.suppress(EOFError):
             while True:
-                kind, length = struct.unpack("<BI", await stream.exactly(5))
-                data = await stream.exactly(length)
-                if kind == STDIN:
-                    process.stdin.write(data)
-                    await process.stdin.drain()
-                elif kind == CLOSE_STDIN:
-                    break
-        process.stdin.close()
+                kind, data = await _packet(stream)
+                with contextlib.suppress(ConnectionError):  # the command reads no more
+                    if kind == STDIN:
+                        stdin.write(data)
+                        await stdin.drain()
+                    elif kind == CLOSE_STDIN:
+                        stdin.close()
+        _hang_up(process)
 
     feeding = asyncio.get_running_loop().create_task(hand_in())
     try:
         await asyncio.gather(hand_out(process.stdout, STDOUT), hand_out(process.stderr, STDERR))
-        code = await process.wait()
-        # A shell says 128 + n where a signal ended the command.
-        await stream.write(struct.pack("<BIB", EXIT, 1, code if code >= 0 else 128 - code))
+        await stream.write(_exit(await process.wait()))
     finally:
         feeding.cancel()
         _let_go(process)
-
-
-def _let_go(process: asyncio.subprocess.Process) -> None:
-    """Its pipes are closed, as adbd does when the host is gone: it lives on, if it can do without them."""
-    transport = process._transport
-    for descriptor in (0, 1, 2):
-        if pipe := transport.get_pipe_transport(descriptor):
-            pipe.close()
 
 
 async def terminal_shell(stream: Stream, command: str) -> None:
@@ -104,38 +109,54 @@ async def terminal_shell(stream: Stream, command: str) -> None:
 
 async def _terminal(stream: Stream, command: str, *, framed: bool) -> None:
     master, slave = pty.openpty()
-    process = await _spawn(command, stdin=slave, stdout=slave, stderr=slave)
+    process = await _spawn(
+        command, stdin=slave, stdout=slave, stderr=slave, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    )
     os.close(slave)
+    os.set_blocking(master, False)
     loop = asyncio.get_running_loop()
 
-    async def hand_in() -> None:
-        with contextlib.suppress(EOFError, OSError):
+    async def hand_out() -> None:
+        with contextlib.suppress(OSError):  # the last who had the terminal is gone
             while True:
-                if framed:
-                    kind, length = struct.unpack("<BI", await stream.exactly(5))
-                    data = await stream.exactly(length)
-                    if kind != STDIN:
-                        continue
-                elif not (data := await stream.read()):
-                    return
-                os.write(master, data)
+                await _possible(loop.add_reader, loop.remove_reader, master)
+                data = os.read(master, CHUNK_BYTES)
+                await stream.write(struct.pack("<BI", STDOUT, len(data)) + data if framed else data)
 
-    feeding = loop.create_task(hand_in())
+    async def hand_in() -> None:
+        with contextlib.suppress(EOFError):
+            while True:
+                kind, data = await _packet(stream) if framed else (STDIN, await stream.read())
+                if kind == WINDOW_SIZE:  # rows x columns, pixels x pixels
+                    rows, columns = data.rstrip(b"\0").split(b",")[0].split(b"x")
+                    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", int(rows), int(columns), 0, 0))
+                elif kind == STDIN and not data:
+                    return
+                with contextlib.suppress(OSError):  # nobody reads any more
+                    while kind == STDIN and data:
+                        await _possible(loop.add_writer, loop.remove_writer, master)
+                        data = data[os.write(master, data) :]
+
+    ways = [loop.create_task(hand_out()), loop.create_task(hand_in())]
     try:
-        while True:
-            try:
-                data = await loop.run_in_executor(None, os.read, master, CHUNK_BYTES)
-            except OSError:  # the last who had the terminal is gone
-                break
-            await stream.write(struct.pack("<BI", STDOUT, len(data)) + data if framed else data)
-        code = await process.wait()
-        if framed:
-            await stream.write(struct.pack("<BIB", EXIT, 1, code if code >= 0 else 128 - code))
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        if ways[0].done() and framed:
+            await stream.write(_exit(await process.wait()))
     finally:
-        feeding.cancel()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGHUP)
-        os.close(master)
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        os.close(master)  # who still has the terminal is hung up
+
+
+async def _possible(watch: Callable[..., None], forget: Callable[[int], object], descriptor: int) -> None:
+    """Until it can be read, or written."""
+    event = asyncio.Event()
+    watch(descriptor, event.set)
+    try:
+        await event.wait()
+    finally:
+        forget(descriptor)
 
 
 async def plain_exec(stream: Stream, command: str) -> None:
@@ -143,12 +164,14 @@ async def plain_exec(stream: Stream, command: str) -> None:
     pipe = asyncio.subprocess.PIPE
     process = await _spawn(command, stdin=pipe, stdout=pipe, stderr=asyncio.subprocess.STDOUT)
     assert process.stdin and process.stdout
+    stdin = process.stdin
 
     async def hand_in() -> None:
         while data := await stream.read():
-            process.stdin.write(data)
-            await process.stdin.drain()
-        process.stdin.close()
+            with contextlib.suppress(ConnectionError):
+                stdin.write(data)
+                await stdin.drain()
+        stdin.close()
 
     feeding = asyncio.get_running_loop().create_task(hand_in())
     try:
@@ -169,16 +192,16 @@ async def sync(stream: Stream) -> None:
         request, length = struct.unpack("<4sI", await stream.exactly(8))
         if request == b"QUIT":
             return
-        path = (await stream.exactly(length)).decode()
+        path = os.fsdecode(await stream.exactly(length))
         if request == b"SEND":
             await _receive(stream, path)
         elif request == b"RECV":
             await _send(stream, path)
         elif request == b"LIST":
-            entries = b"".join(_entry(Path(path) / name) for name in _names(path))
+            entries = b"".join(_entry(path, name) for name in _names(path))
             await stream.write(entries + struct.pack("<4sIIII", b"DONE", 0, 0, 0, 0))
         elif request == b"LIS2":
-            entries = b"".join(_entry_v2(Path(path) / name) for name in _names(path))
+            entries = b"".join(_entry_v2(path, name) for name in _names(path))
             await stream.write(entries + b"DONE" + bytes(72))
         elif request == b"STAT":
             await stream.write(b"STAT" + _stat(path))
@@ -215,65 +238,53 @@ def _stat_v2(path: str | Path, *, follow: bool) -> bytes:
     )  # fmt: skip
 
 
-def _entry(path: Path) -> bytes:
-    name = path.name.encode()
-    return b"DENT" + _stat(path) + struct.pack("<I", len(name)) + name
+def _entry(folder: str, name: str) -> bytes:
+    told = os.fsencode(name)
+    return b"DENT" + _stat(os.path.join(folder, name)) + struct.pack("<I", len(told)) + told
 
 
-def _entry_v2(path: Path) -> bytes:
-    name = path.name.encode()
-    return b"DNT2" + _stat_v2(path, follow=False) + struct.pack("<I", len(name)) + name
-
-
-async def _pieces(stream: Stream) -> AsyncIterator[bytes]:
-    """A file's content, to its end; its time comes last and is left out."""
-    while True:
-        kind, length = struct.unpack("<4sI", await stream.exactly(8))
-        if kind == b"DONE":
-            return
-        yield await stream.exactly(length)
+def _entry_v2(folder: str, name: str) -> bytes:
+    told = os.fsencode(name)
+    return b"DNT2" + _stat_v2(os.path.join(folder, name), follow=False) + struct.pack("<I", len(told)) + told
 
 
 async def _receive(stream: Stream, request: str) -> None:
     path, _, mode = request.rpartition(",")
-    error, file = "", None
+    error, content = "", None
     try:
-        _make_folders(Path(path).parent)
-        if stat.S_ISLNK(int(mode)):
-            target = b"".join([piece async for piece in _pieces(stream)]).rstrip(b"\0")
-            Path(path).unlink(missing_ok=True)
-            os.symlink(target, path)
-            await stream.write(struct.pack("<4sI", b"OKAY", 0))
-            return
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).unlink(missing_ok=True)
-        file = open(path, "wb", buffering=0)  # noqa: SIM115  # what can't be opened is read to its end too
+        # A link's content is where it leads.
+        content = io.BytesIO() if stat.S_ISLNK(int(mode)) else open(path, "wb", buffering=0)  # noqa: SIM115
     except OSError as raised:
         error = f"couldn't create file: {raised.strerror}"
-    async for piece in _pieces(stream):
-        try:
-            while file and piece and not error:
-                piece = piece[file.write(piece) :]
-        except OSError as raised:
-            error = f"write failed: {raised.strerror}"
-    if file:
-        os.fchmod(file.fileno(), int(mode) & 0o777 | 0o600)
-        if _as_shell_user():
-            os.fchown(file.fileno(), SHELL_USER, SHELL_USER)
-        file.close()
-        if error:
+    whole = False
+    try:
+        while not whole:
+            kind, length = struct.unpack("<4sI", await stream.exactly(8))
+            if kind == b"DONE":
+                whole, modified_s = True, length
+                continue
+            piece = await stream.exactly(length)
+            try:
+                while content and piece and not error:
+                    piece = piece[content.write(piece) :]
+            except OSError as raised:
+                error = f"write failed: {raised.strerror}"
+        if isinstance(content, io.BytesIO):
+            os.symlink(content.getvalue().rstrip(b"\0"), path)
+        elif content:
+            os.fchmod(content.fileno(), int(mode) & 0o777 | 0o600)
+            os.utime(content.fileno(), (modified_s, modified_s))
+    finally:
+        if content:
+            content.close()
+        if isinstance(content, io.FileIO) and (error or not whole):
             os.unlink(path)
     if error:
         await _fail(stream, error)
     else:
         await stream.write(struct.pack("<4sI", b"OKAY", 0))
-
-
-def _make_folders(folder: Path) -> None:
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    for one in reversed(missing):
-        one.mkdir(mode=0o775)
-        if _as_shell_user():
-            os.chown(one, SHELL_USER, SHELL_USER)
 
 
 async def _send(stream: Stream, path: str) -> None:

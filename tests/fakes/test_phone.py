@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,10 @@ def comes_about(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def tree(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
 
 
 def test_it_says_what_a_phone_says(phone: EmulatedPhone) -> None:
@@ -78,14 +84,68 @@ def test_files_and_folders_go_there_and_come_back(phone: EmulatedPhone, tmp_path
     (tmp_path / "tree" / "run").write_text("#!/bin/sh\necho ran\n")
     (tmp_path / "tree" / "run").chmod(0o755)
 
+    (tmp_path / "tree" / "link").symlink_to("run")
+    os.utime(tmp_path / "tree" / "run", (1_000_000_000, 1_000_000_000))
+
     phone.adb("push", str(tmp_path / "tree"), "/data/local/tmp/tree")
     phone.adb("pull", "/data/local/tmp/tree", str(tmp_path / "back"))
 
+    assert tree(tmp_path / "back") == tree(tmp_path / "tree")
     assert (tmp_path / "back" / "deep" / "file").read_bytes() == content
-    assert phone.sh("/data/local/tmp/tree/run") == "ran\n"
+    assert phone.sh("cd /data/local/tmp/tree; ./run; readlink link; stat -c '%Y %a' run") == (
+        "ran\nrun\n1000000000 755\n"
+    )
+    listed = phone.adb("ls", "/data/local/tmp/tree").stdout.splitlines()
+    assert sorted(line.split()[-1] for line in listed) == [".", "..", "deep", "link", "run"]
     missing = phone.adb("pull", "/data/local/tmp/nothing", str(tmp_path), check=False)
     assert missing.returncode == 1 and "No such file" in missing.stdout + missing.stderr
     phone.sh("rm -r /data/local/tmp/tree")
+
+
+def test_only_what_is_the_shells_can_be_written(phone: EmulatedPhone, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    for place in ("/system/bin/file", "/file", "/nowhere/file"):
+        refused = phone.adb("push", str(tmp_path / "file"), place, check=False)
+        assert refused.returncode == 1 and "Permission denied" in refused.stdout + refused.stderr
+    phone.adb("push", str(tmp_path / "file"), "/data/local/tmp/made/for/it")
+    owned = phone.sh("cat /data/local/tmp/made/for/it; stat -c ' %u' /data/local/tmp/made; rm -r /data/local/tmp/made")
+    assert owned == f"content {phone.sh('id -u')}"
+
+
+def test_a_push_that_is_cut_off_leaves_nothing(phone: EmulatedPhone, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(30_000_000))
+    for cut in (phone.kill_server, phone.unplug):
+        phone.slow(10_000_000)
+        command = [fakes.ADB, "-s", phone.serial, "push", str(tmp_path / "file"), "/data/local/tmp/cut"]
+        with subprocess.Popen(
+            command, env=dict(phone.environment), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as pushing:
+            comes_about(lambda: "cut" in phone.sh("ls /data/local/tmp"))
+            cut()
+            assert pushing.wait(fakes.PATIENCE_S) != 0
+        phone.slow(0)
+        assert phone.connect() == "device"
+        comes_about(lambda: "cut" not in phone.sh("ls /data/local/tmp"))
+
+
+def test_many_speak_to_it_at_once(phone: EmulatedPhone) -> None:
+    def answers(number: int) -> bool:
+        ran = phone.adb("shell", *["-tt"] * (number % 2), f"echo {number}; exit {number}", check=False)
+        return (ran.returncode, ran.stdout.strip()) == (number, str(number))
+
+    # Terminals that say nothing are in nobody's way.
+    command = [fakes.ADB, "-s", phone.serial, "shell", "-tt", "echo here; exec sleep 600"]
+    before = phone.processes()
+    with contextlib.ExitStack() as open_terminals:
+        for _ in range(12):
+            one = open_terminals.enter_context(
+                subprocess.Popen(command, env=dict(phone.environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            )
+            open_terminals.callback(one.kill)
+            assert one.stdout and one.stdout.readline().strip() == b"here"
+        with ThreadPoolExecutor(20) as pool:
+            assert all(pool.map(answers, range(100)))
+    comes_about(lambda: phone.processes() == before)
 
 
 def test_ports_are_reached_both_ways(phone: EmulatedPhone) -> None:
@@ -108,6 +168,9 @@ def test_ports_are_reached_both_ways(phone: EmulatedPhone) -> None:
                 assert line.recv(100) == b"there and back"
         answering.join(10)
     assert f"tcp:{reverse}" in phone.adb("reverse", "--list").stdout
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = phone.adb("reverse", f"tcp:{taken.getsockname()[1]}", "tcp:1", check=False)
+        assert refused.returncode == 1 and "cannot bind listener" in refused.stderr
     phone.adb("forward", "--remove-all")
     phone.adb("reverse", "--remove-all")
     assert f"tcp:{reverse}" not in phone.adb("reverse", "--list").stdout
@@ -116,10 +179,13 @@ def test_ports_are_reached_both_ways(phone: EmulatedPhone) -> None:
 def test_what_was_started_stays_when_the_cable_is_pulled_and_the_server_dies(phone: EmulatedPhone) -> None:
     before = phone.processes()
     phone.sh("setsid sleep 600 > /dev/null 2>&1 < /dev/null &")
-    phone.unplug()
-    comes_about(lambda: phone.state() != "device")
     (left,) = phone.processes().keys() - before.keys()
-    assert phone.processes()[left] == "sleep 600"
+    with subprocess.Popen([fakes.ADB, "-s", phone.serial, "shell", "exec sleep 601"], env=dict(phone.environment)):
+        comes_about(lambda: "sleep 601" in phone.processes().values())
+        phone.unplug()
+    comes_about(lambda: phone.state() != "device")
+    # A shell is told that its host is gone.
+    comes_about(lambda: phone.processes() == {**before, left: "sleep 600"})
 
     assert phone.connect() == "device"
     phone.kill_server()
