@@ -354,7 +354,7 @@ async def control(phone: Phone, words: list[str]) -> str:
         case ["noexec", yes]:
             option = "noexec" if yes == "yes" else "exec"
             with _as_root():
-                subprocess.run(["mount", "-o", f"remount,{option}", "/data"], check=True)
+                subprocess.run(["mount", "-o", f"remount,bind,{option}", "/data"], check=True)
         case _:
             return f"unknown: {' '.join(words)}"
     return "done"
@@ -390,6 +390,7 @@ def _as_root() -> Iterator[None]:
 
 
 async def main(port: int, control_path: str, banner: str) -> None:
+    """Serves until its standard input ends, which whoever started it holds open."""
     phone = Phone(banner)
 
     async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -401,17 +402,22 @@ async def main(port: int, control_path: str, banner: str) -> None:
 
     async def obey(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         words = (await reader.readline()).decode().split()
-        writer.write((await control(phone, words)).encode())
+        try:
+            answer = await control(phone, words)
+        except (OSError, subprocess.CalledProcessError) as error:
+            answer = str(error)
+        writer.write(answer.encode())
         writer.close()
 
     server = await asyncio.start_server(take, "127.0.0.1", port, limit=4 * MAX_DATA_BYTES)
     await asyncio.start_unix_server(obey, control_path)
     _become_shell()
     print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
+    abandoned = asyncio.Event()
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), abandoned.set)
+    await abandoned.wait()
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))

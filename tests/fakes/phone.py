@@ -183,15 +183,21 @@ class EmulatedPhone:
         self._tell(f"noexec {'yes' if yes else 'no'}")
 
     def processes(self) -> dict[int, str]:
-        """pid -> command line of all that runs on it, but its daemon."""
-        found = {}
+        """pid, as this machine counts, -> command line of all that runs on it, but its daemon."""
+        return {pid: words for pid, words in self._processes() if "adbd.py" not in words}
+
+    @property
+    def inside(self) -> Path:
+        """Its root with all that is mounted there."""
+        return next(Path(f"/proc/{pid}/root") for pid, words in self._processes() if "adbd.py" in words)
+
+    def _processes(self) -> Iterator[tuple[int, str]]:
         for process in Path("/proc").iterdir():
             with contextlib.suppress(OSError, ValueError):
                 if os.readlink(process / "root") == str(self.root):
                     words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                    if words and "adbd.py" not in words:
-                        found[int(process.name)] = words
-        return found
+                    if words:  # what has ended has none
+                        yield int(process.name), words
 
     def kill(self, words: str) -> list[int]:
         """SIGKILL for whatever has these words in its command line, as Android's low-memory killer would."""
@@ -224,12 +230,14 @@ def cannot_emulate(arch: str = "x86_64") -> str:
         return "phones are emulated on x86-64 Linux only"
     if arch == "arm64" and QEMU is None:
         return "there is no qemu-aarch64-static here"
-    tried = subprocess.run([*_unshare(), "mount", "-t", "tmpfs", "none", "/mnt"], capture_output=True, text=True)
+    try_it = "mount -t tmpfs none /mnt && mkdir /mnt/proc && mount -t proc proc /mnt/proc"
+    tried = subprocess.run([*_unshare(), "sh", "-c", try_it], capture_output=True, text=True)
     return f"an emulated phone needs the right to mount: {tried.stderr.strip()}" if tried.returncode else ""
 
 
 def _unshare() -> list[str]:
-    return ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+    own = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    return own if os.geteuid() == 0 else [*own, "--map-root-user"]
 
 
 @contextlib.contextmanager
@@ -290,11 +298,12 @@ def emulated_phone(
     with (folder / "log").open("wb") as log:
         daemon = subprocess.Popen(
             [*_unshare(), "sh", str(HERE / "world.sh"), str(folder / "root"), str(data_bytes), str(folder / "boot-id"),
-             cpuinfo, os.path.realpath(sys.executable), str(HERE / "adbd.py"), str(port), "/control",
-             f"{banner}features={FEATURES}"],
-            env=inside, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True,
+             cpuinfo, sys.base_prefix, str(HERE), "", os.path.realpath(sys.executable), str(HERE / "adbd.py"),
+             str(port), "/control", f"{banner}features={FEATURES}"],
+            # Its input is what it lives for: it ends with this process, however that ends. Ctrl-C is for this one.
+            env=inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip
-    assert daemon.stdout
+    assert daemon.stdin and daemon.stdout
     try:
         told = daemon.stdout.readline()
         assert told, (folder / "log").read_text()
@@ -309,12 +318,13 @@ def emulated_phone(
             yield phone
         finally:
             adb(environment, "disconnect", phone.serial, check=False)
-            for pid in phone.processes():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
     finally:
-        daemon.kill()
-        daemon.wait()
+        daemon.stdin.close()
+        try:
+            daemon.wait(PATIENCE_S)  # the kernel ends what still runs there
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            daemon.wait()
         daemon.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -342,8 +352,11 @@ def _furnish(root: Path, number: str, arch: str, props: Mapping[str, str]) -> No
         **props,
     }
     system = root / "system"
-    for folder in (root / "data", root / "sdcard", system / "bin", system / "dumps"):
+    for folder in (root / "data", root / "sdcard", system / "bin", system / "dumps", system / "etc"):
         folder.mkdir(parents=True)
+    (root / "etc").symlink_to("system/etc")
+    (system / "etc" / "hosts").write_text("127.0.0.1 localhost\n::1 ip6-localhost\n")
+    (system / "bin" / "sh").symlink_to("/bin/sh")
     (system / "build.prop").write_text("# see /system/props\n")
     (system / "props").write_text("".join(f"{key}={value}\n" for key, value in told.items()))
     for name, text in _DUMPS.items():

@@ -179,7 +179,7 @@ def test_an_agent_that_is_killed_costs_its_launch(lab: Lab, phone: EmulatedPhone
 
 
 def test_a_worker_that_the_phone_killed_has_the_phone_s_log(lab: Lab, phone: EmulatedPhone) -> None:
-    log = Path(f"/proc/{phone.daemon.pid}/root/data/log")
+    log = phone.inside / "data/log"
     log.write_text("11-27 12:00:00.000  500  500 I lowmemorykiller: Kill 'python3' (1234), uid 2000\n11-27 nothing\n")
     log.chmod(0o644)
 
