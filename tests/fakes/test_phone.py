@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -245,3 +247,18 @@ def test_a_32_bit_phone_says_so_and_the_end_leaves_nothing(environment: dict[str
         phone.sh("setsid sleep 600 > /dev/null 2>&1 < /dev/null &")
         folder = phone.folder
     assert not folder.exists() and not phone.processes()
+
+
+def test_one_for_a_person_is_there_until_ctrl_c_and_leaves_nothing(environment: dict[str, str]) -> None:
+    path = str(Path(__file__).parent.parent)
+    with subprocess.Popen(
+        [sys.executable, "-m", "fakes.emulated_phone"], env={**environment, "PYTHONPATH": path},
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        serial = process.stdout.readline().partition("connected as ")[2].partition(". ")[0]
+        assert f"{serial}\tdevice" in fakes.adb(environment, "devices").stdout
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(fakes.PATIENCE_S) == 0
+        assert "rtfleet run wake-word --device auto" in process.stdout.read()
+    assert serial not in fakes.adb(environment, "devices").stdout
