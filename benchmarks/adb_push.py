@@ -74,8 +74,8 @@ def main() -> None:
             sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
             from fakes import phone as fakes
 
-            port, environment = stack.enter_context(fakes.adb_server(folder))
-            os.environ["ANDROID_ADB_SERVER_PORT"] = str(port)
+            environment = stack.enter_context(fakes.adb_server(folder))
+            os.environ["ANDROID_ADB_SERVER_PORT"] = environment["ANDROID_ADB_SERVER_PORT"]
             phone = stack.enter_context(fakes.emulated_phone(environment, data_bytes=8_000_000_000))
             phone.slow(asked.cable_mb_s * MB)
             serial = phone.serial

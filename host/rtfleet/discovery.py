@@ -45,7 +45,7 @@ def chosen(path: Path | None, wanted: Sequence[str], count: int | None = None) -
         UsageError: a name or a label that no device has, or fewer devices than `count`.
         DeviceError: all phones that are plugged in can't be used.
     """
-    known, is_fleet = fleets.find(path), path is not None or fleets.DEFAULT_FILE.exists()
+    known, is_fleet = fleets.find(path), fleets.file_of(path) is not None
     names = {device.name for device in known}
     strange = [word for word in wanted if word not in names and word != "auto" and not word.startswith("label:")]
     if not strange and (is_fleet or "auto" not in wanted):
@@ -60,7 +60,7 @@ def chosen(path: Path | None, wanted: Sequence[str], count: int | None = None) -
 
 def everything(path: Path | None) -> Here:
     """The fleet's devices, or this machine, and the phones that are plugged in beside them. Raises UsageError."""
-    known, is_fleet = fleets.find(path), path is not None or fleets.DEFAULT_FILE.exists()
+    known, is_fleet = fleets.find(path), fleets.file_of(path) is not None
     found = asyncio.run(_phones(known, start=_starts(known, is_fleet)))
     return Here((*known, *found.devices), found.notes)
 

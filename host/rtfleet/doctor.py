@@ -14,6 +14,7 @@ from pathlib import Path
 from rtfleet import phone_doctor, plan
 from rtfleet.artifact import RUNTIME_OF_FORMAT
 from rtfleet.fleet import Device
+from rtfleet.phone_doctor import Walked
 from rtfleet.survey import Answer, answer_of, survey
 
 FREE_BYTES_NEEDED = 2_000_000_000
@@ -44,16 +45,22 @@ def examine(devices: Sequence[Device], cache: Path, profiles: Path | None) -> li
     """All findings: this installation first, then each device."""
     findings = [*_packages(), _disk(cache), _load()]
     phones = [device for device in devices if device.connect == "adb"]
-    for device in phones:
-        findings += _phone(device, cache, profiles)
-    for answer in asyncio.run(survey([device for device in devices if device not in phones], cache, profiles)):
+    others = [device for device in devices if device not in phones]
+
+    async def look() -> tuple[list[Walked], list[Answer]]:
+        walks = asyncio.gather(*(phone_doctor.walk(phone, cache) for phone in phones))
+        return await walks, await survey(others, cache, profiles)
+
+    walked, answers = asyncio.run(look())
+    for device, steps in zip(phones, walked, strict=True):
+        findings += _phone(device, steps, cache, profiles)
+    for answer in answers:
         findings += _device(answer)
     return findings
 
 
-def _phone(device: Device, cache: Path, profiles: Path | None) -> list[Finding]:
+def _phone(device: Device, walked: Walked, cache: Path, profiles: Path | None) -> list[Finding]:
     """What has to be there for an agent to run on it, one after the other; then what the agent says."""
-    walked = asyncio.run(phone_doctor.walk(device, cache))
     findings = []
     for step in walked.steps:
         state = "bad" if step.error else "ok" if step.tried else "warn"

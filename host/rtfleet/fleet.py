@@ -64,11 +64,15 @@ class _FleetTable:
     device: dict[str, _DeviceTable] = field(default_factory=dict)
 
 
+def file_of(path: Path | None) -> Path | None:
+    """That file; the fleet.toml here when none is named; None without either."""
+    return path or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+
+
 def find(path: Path | None) -> tuple[Device, ...]:
-    """The devices of that file; of the fleet.toml here when none is named; without either, this machine alone."""
-    if path is None and not DEFAULT_FILE.exists():
-        return (LOCAL,)
-    return read_fleet(path or DEFAULT_FILE)
+    """The devices of that file, or of the fleet.toml here; without either, this machine alone."""
+    file = file_of(path)
+    return read_fleet(file) if file else (LOCAL,)
 
 
 def profiles_beside(path: Path | None) -> Path | None:

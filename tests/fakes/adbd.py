@@ -116,7 +116,6 @@ class Link:
         self._tasks: set[asyncio.Task[None]] = set()
         self._sending = asyncio.Lock()
         self._waits_for_person = False
-        self._asked = 0
         self.reversed: dict[str, tuple[str, asyncio.Server]] = {}
 
     async def send(self, command: bytes, first: int, second: int, data: bytes = b"") -> None:
@@ -314,7 +313,7 @@ def _as_root() -> Iterator[None]:
         os.setresuid(*real)
 
 
-async def main(port: int, control_path: str, banner: str) -> None:
+async def main(control_path: str, banner: str) -> None:
     """Serves until its standard input ends, which whoever started it holds open."""
     phone = Phone(banner)
 
@@ -334,7 +333,7 @@ async def main(port: int, control_path: str, banner: str) -> None:
         writer.write(answer.encode())
         writer.close()
 
-    server = await asyncio.start_server(take, "127.0.0.1", port, limit=4 * MAX_DATA_BYTES)
+    server = await asyncio.start_server(take, "127.0.0.1", 0, limit=4 * MAX_DATA_BYTES)
     await asyncio.start_unix_server(obey, control_path)
     _become_shell()
     print(server.sockets[0].getsockname()[1], flush=True)
@@ -345,4 +344,4 @@ async def main(port: int, control_path: str, banner: str) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2], sys.argv[3]))
+    asyncio.run(main(sys.argv[1], sys.argv[2]))

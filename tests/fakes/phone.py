@@ -16,89 +16,17 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import adbutils
 
+from fakes import pixel
+
 HERE = Path(__file__).parent
 QEMU = shutil.which("qemu-aarch64-static")
 PATIENCE_S = 60.0
-ABIS = {"x86_64": "x86_64", "arm64": "arm64-v8a", "arm": "armeabi-v7a"}
-FEATURES = "shell_v2,cmd,stat_v2,ls_v2,fixed_push_mkdir"
-_NAMES = ("Pixel 8", "Google", "shiba", "Tensor G3", "zuma")
-
-# What a 64-bit Arm core tells; qemu-user shows this machine's own, which cpuinfo's parsers die of.
-_ARM_CORE = """\
-BogoMIPS	: 49.15
-Features	: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp
-CPU implementer	: 0x41
-CPU architecture: 8
-CPU variant	: 0x4
-CPU part	: 0xd0b
-CPU revision	: 1
-"""
-_ARM_CPUINFO = "\n".join(f"processor\t: {core}\n{_ARM_CORE}" for core in range(os.cpu_count() or 1))
-_DUMPS = {
-    "battery": """Current Battery Service state:
-  AC powered: false
-  USB powered: true
-  Wireless powered: false
-  Dock powered: false
-  Max charging current: 500000
-  status: 2
-  health: 2
-  present: true
-  level: 87
-  scale: 100
-  voltage: 4312
-  temperature: 281
-  technology: Li-ion
-""",
-    "thermalservice": """IsStatusOverride: false
-ThermalEventListeners:
-Thermal Status: 0
-Cached temperatures:
-\tTemperature{mValue=33.1, mType=3, mName=VIRTUAL-SKIN, mStatus=0}
-HAL Ready: true
-HAL connection:
-Current temperatures from HAL:
-\tTemperature{mValue=41.0, mType=0, mName=BIG, mStatus=0}
-\tTemperature{mValue=33.1, mType=3, mName=VIRTUAL-SKIN, mStatus=0}
-\tTemperature{mValue=28.1, mType=2, mName=battery, mStatus=0}
-Current cooling devices from HAL:
-""",
-    "power": """POWER MANAGER (dumpsys power)
-Power Manager State:
-  mWakefulness=Awake
-  mIsPowered=true
-Display Power: state=ON
-""",
-}
-_SCRIPTS = {
-    "getprop": """
-if [ $# -eq 0 ]; then sed 's/^\\([^=]*\\)=\\(.*\\)$/[\\1]: [\\2]/' /system/props; exit; fi
-while IFS='=' read -r key value; do [ "$key" != "$1" ] || { echo "$value"; exit; }; done < /system/props
-echo "$2"
-""",
-    "dumpsys": """
-[ -r "/system/dumps/$1" ] || { echo "Can't find service: $1"; exit; }
-cat "/system/dumps/$1"
-""",
-    "settings": """
-case $1 in
-  get) cat "/data/settings/$2.$3" 2>/dev/null || echo null ;;
-  put) echo "$4" > "/data/settings/$2.$3" ;;
-  delete) rm -f "/data/settings/$2.$3"; echo "Deleted 1 rows" ;;
-  *) echo "Invalid command: $1" >&2; exit 255 ;;
-esac
-""",
-    "logcat": """
-cat /data/log 2>/dev/null || echo '11-27 12:00:00.000  1000  1000 I boot    : nothing to tell'
-""",
-    **dict.fromkeys(("am", "cmd", "input", "pm", "svc", "wm"), "exit 0\n"),
-}
 
 
 def _adb_binary() -> str:
@@ -125,9 +53,12 @@ class EmulatedPhone:
     folder: Path
     number: str
     port: int
-    server_port: int
     daemon: subprocess.Popen[str]
     environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def server_port(self) -> int:
+        return int(self.environment.get("ANDROID_ADB_SERVER_PORT", "5037"))
 
     @property
     def root(self) -> Path:
@@ -192,12 +123,10 @@ class EmulatedPhone:
         return next(Path(f"/proc/{pid}/root") for pid, words in self._processes() if "adbd.py" in words)
 
     def _processes(self) -> Iterator[tuple[int, str]]:
-        for process in Path("/proc").iterdir():
-            with contextlib.suppress(OSError, ValueError):
+        for process, words in _commands():
+            with contextlib.suppress(OSError):
                 if os.readlink(process / "root") == str(self.root):
-                    words = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-                    if words:  # what has ended has none
-                        yield int(process.name), words
+                    yield int(process.name), words
 
     def kill(self, words: str) -> list[int]:
         """SIGKILL for whatever has these words in its command line, as Android's low-memory killer would."""
@@ -241,28 +170,38 @@ def _unshare() -> list[str]:
 
 
 @contextlib.contextmanager
-def adb_server(folder: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """An adb server of one's own, on a free port: its port, and the environment in which adb finds it."""
+def adb_server(folder: Path) -> Iterator[dict[str, str]]:
+    """An adb server of one's own, on a free port: the environment in which adb finds it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     home = folder / "adb-home"
     home.mkdir(exist_ok=True)
     environment = {**os.environ, "ANDROID_ADB_SERVER_PORT": str(port), "HOME": str(home)}
     try:
-        yield port, environment
+        yield environment
     finally:
         adb(environment, "kill-server", check=False)
 
 
 def _servers(port: int) -> list[int]:
     """Pids of adb servers on that port."""
-    found = []
-    for process in Path("/proc").iterdir():
-        with contextlib.suppress(OSError, ValueError):
-            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            if "fork-server" in words and f"tcp:{port}" in " ".join(words):
-                found.append(int(process.name))
-    return found
+    return [int(process.name) for process, words in _commands() if f"tcp:{port} fork-server" in words]
+
+
+def _commands() -> Iterator[tuple[Path, str]]:
+    """Folder in /proc and command line of all that can be seen; what has ended has none."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if words := (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip():
+                yield process, words
+
+
+def comes_about(true: Callable[[], object]) -> None:
+    """Waits for what other processes do."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
@@ -273,7 +212,6 @@ def emulated_phone(
     data_bytes: int = 2_000_000_000,
     props: Mapping[str, str] | None = None,
     connected: bool = True,
-    port: int = 0,
 ) -> Iterator[EmulatedPhone]:
     """A phone, connected to the adb server of that environment, until the block ends.
 
@@ -284,22 +222,20 @@ def emulated_phone(
     # Sockets have short paths.
     folder = Path(tempfile.mkdtemp(prefix="phone-"))
     number = f"EMU{uuid.uuid4().hex[:9].upper()}"
-    _furnish(folder / "root", number, arch, dict(props or {}))
+    pixel.furnish(folder / "root", number, arch, dict(props or {}))
     (folder / "boot-id").write_text(f"{uuid.uuid4()}\n")
-    (folder / "cpuinfo").write_text(_ARM_CPUINFO)
+    (folder / "cpuinfo").write_text(pixel.ARM_CPUINFO)
     inside = {name: value for name, value in os.environ.items() if name in ("LANG", "TERM")}
     inside |= {"PATH": "/system/bin:/usr/bin:/bin:/usr/sbin:/sbin", "ANDROID_ROOT": "/system", "HOME": "/"}
     cpuinfo = ""
     if arch == "arm64":
         cpuinfo = str(folder / "cpuinfo")
         inside |= {"RTFLEET_EMULATOR": str(QEMU), "QEMU_CPU": "cortex-a76"}
-    model, _, product, *_ = _NAMES
-    banner = f"device::ro.product.name={product};ro.product.model={model};ro.product.device={product};"
     with (folder / "log").open("wb") as log:
         daemon = subprocess.Popen(
             [*_unshare(), "sh", str(HERE / "world.sh"), str(folder / "root"), str(data_bytes), str(folder / "boot-id"),
              cpuinfo, sys.base_prefix, str(HERE), "", os.path.realpath(sys.executable), str(HERE / "adbd.py"),
-             str(port), "/control", f"{banner}features={FEATURES}"],
+             "/control", pixel.banner()],
             # Its input is what it lives for: it ends with this process, however that ends. Ctrl-C is for this one.
             env=inside, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True,
         )  # fmt: skip
@@ -307,13 +243,9 @@ def emulated_phone(
     try:
         told = daemon.stdout.readline()
         assert told, (folder / "log").read_text()
-        server_port = int(environment.get("ANDROID_ADB_SERVER_PORT", "5037"))
-        phone = EmulatedPhone(folder, number, int(told), server_port, daemon, environment)
+        phone = EmulatedPhone(folder, number, int(told), daemon, environment)
         if connected:
-            deadline = time.monotonic() + PATIENCE_S
-            while phone.connect() != "device":
-                assert time.monotonic() < deadline, phone.state()
-                time.sleep(0.2)
+            comes_about(lambda: phone.connect() == "device")
         try:
             yield phone
         finally:
@@ -327,42 +259,3 @@ def emulated_phone(
             daemon.wait()
         daemon.stdout.close()
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _furnish(root: Path, number: str, arch: str, props: Mapping[str, str]) -> None:
-    """What is the phone's own in its root."""
-    model, maker, product, soc, board = _NAMES
-    told = {
-        "ro.serialno": number,
-        "ro.boot.serialno": number,
-        "ro.build.fingerprint": f"google/{product}/{product}:15/AP4A.250105.002/{number}:user/release-keys",
-        "ro.build.version.release": "15",
-        "ro.build.version.sdk": "35",
-        "ro.product.manufacturer": maker,
-        "ro.product.model": model,
-        "ro.product.device": product,
-        "ro.soc.manufacturer": maker,
-        "ro.soc.model": soc,
-        "ro.board.platform": board,
-        "ro.hardware": product,
-        "ro.product.cpu.abi": ABIS[arch],
-        "ro.product.cpu.abilist": ABIS[arch],
-        "sys.boot_completed": "1",
-        **({"ro.kernel.qemu": "1"} if arch == "arm64" else {}),
-        **props,
-    }
-    system = root / "system"
-    for folder in (root / "data", root / "sdcard", system / "bin", system / "dumps", system / "etc"):
-        folder.mkdir(parents=True)
-    (root / "etc").symlink_to("system/etc")
-    (system / "etc" / "hosts").write_text("127.0.0.1 localhost\n::1 ip6-localhost\n")
-    (system / "bin" / "sh").symlink_to("/bin/sh")
-    (system / "build.prop").write_text("# see /system/props\n")
-    (system / "props").write_text("".join(f"{key}={value}\n" for key, value in told.items()))
-    for name, text in _DUMPS.items():
-        (system / "dumps" / name).write_text(text)
-    for name, script in _SCRIPTS.items():
-        (system / "bin" / name).write_text(f"#!/bin/sh\n{script.lstrip()}")
-        (system / "bin" / name).chmod(0o755)
-    root.chmod(0o755)
-    root.parent.chmod(0o755)

@@ -10,38 +10,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from fakes import phone as fakes
-from fakes.phone import EmulatedPhone
+from fakes.phone import EmulatedPhone, comes_about
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(bool(fakes.cannot_emulate()), reason=fakes.cannot_emulate() or "can"),
 ]
-
-
-@pytest.fixture(name="environment", scope="module")
-def _environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with fakes.adb_server(tmp_path_factory.mktemp("adb")) as (_, environment):
-        yield environment
-
-
-@pytest.fixture(name="phone", scope="module")
-def _phone(environment: dict[str, str]) -> Iterator[EmulatedPhone]:
-    with fakes.emulated_phone(environment) as phone:
-        yield phone
-
-
-def comes_about(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + fakes.PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def tree(folder: Path) -> set[str]:
@@ -232,8 +212,8 @@ def test_a_poor_cable_is_slow(phone: EmulatedPhone, tmp_path: Path) -> None:
     assert time.monotonic() - began_s >= 1.9
 
 
-def test_a_phone_that_nobody_allowed_is_unauthorized_until_its_owner_does(environment: dict[str, str]) -> None:
-    with fakes.emulated_phone(environment, connected=False) as phone:
+def test_a_phone_that_nobody_allowed_is_unauthorized_until_its_owner_does(adb_environment: dict[str, str]) -> None:
+    with fakes.emulated_phone(adb_environment, connected=False) as phone:
         phone.authorize(yes=False)
         assert phone.connect() == "unauthorized"
         assert "unauthorized" in phone.adb("shell", "true", check=False).stderr
@@ -241,24 +221,24 @@ def test_a_phone_that_nobody_allowed_is_unauthorized_until_its_owner_does(enviro
         comes_about(lambda: phone.state() == "device")
 
 
-def test_a_32_bit_phone_says_so_and_the_end_leaves_nothing(environment: dict[str, str]) -> None:
-    with fakes.emulated_phone(environment, arch="arm", props={"ro.build.version.sdk": "26"}) as phone:
+def test_a_32_bit_phone_says_so_and_the_end_leaves_nothing(adb_environment: dict[str, str]) -> None:
+    with fakes.emulated_phone(adb_environment, arch="arm", props={"ro.build.version.sdk": "26"}) as phone:
         assert phone.sh("getprop ro.product.cpu.abi; getprop ro.build.version.sdk") == "armeabi-v7a\n26\n"
         phone.sh("setsid sleep 600 > /dev/null 2>&1 < /dev/null &")
         folder = phone.folder
     assert not folder.exists() and not phone.processes()
 
 
-def test_one_for_a_person_is_there_until_ctrl_c_and_leaves_nothing(environment: dict[str, str]) -> None:
+def test_one_for_a_person_is_there_until_ctrl_c_and_leaves_nothing(adb_environment: dict[str, str]) -> None:
     path = str(Path(__file__).parent.parent)
     with subprocess.Popen(
-        [sys.executable, "-m", "fakes.emulated_phone"], env={**environment, "PYTHONPATH": path},
+        [sys.executable, "-m", "fakes.emulated_phone"], env={**adb_environment, "PYTHONPATH": path},
         stdout=subprocess.PIPE, text=True, start_new_session=True,
     ) as process:  # fmt: skip
         assert process.stdout
         serial = process.stdout.readline().partition("connected as ")[2].partition(". ")[0]
-        assert f"{serial}\tdevice" in fakes.adb(environment, "devices").stdout
+        assert f"{serial}\tdevice" in fakes.adb(adb_environment, "devices").stdout
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(fakes.PATIENCE_S) == 0
         assert "rtfleet run wake-word --device auto" in process.stdout.read()
-    assert serial not in fakes.adb(environment, "devices").stdout
+    assert serial not in fakes.adb(adb_environment, "devices").stdout

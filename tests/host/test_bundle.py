@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from bundled import Measured, Tried, clipping, empty_root, measure, serving, summing
 
+from fakes.pixel import ARM_CPUINFO
 from rtfleet import bundle
 from rtfleet.bundle import Bundle
 from rtfleet.errors import UsageError
@@ -27,13 +28,6 @@ NOBODY = 2000  # Android's shell
 QEMU = "qemu-aarch64-static"
 MAY_MOUNT = os.geteuid() == 0 and shutil.which("unshare") and not os.system("unshare --mount true 2>/dev/null")
 needs_root = pytest.mark.skipif(not MAY_MOUNT, reason="an empty root needs root on Linux, and leave to mount")
-# As a Cortex-A76 tells it, for the libraries that look: qemu shows the x86's own.
-ARM_CPUINFO = "".join(
-    f"processor\t: {index}\nBogoMIPS\t: 108.00\n"
-    "Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp\n"
-    "CPU implementer\t: 0x41\nCPU architecture: 8\nCPU variant\t: 0x4\nCPU part\t: 0xd0b\nCPU revision\t: 1\n\n"
-    for index in range(os.cpu_count() or 1)
-)
 
 
 @pytest.fixture(name="native", scope="module")

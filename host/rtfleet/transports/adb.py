@@ -18,7 +18,7 @@ from rtfleet import bundle
 from rtfleet.bundle import Bundle
 from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
-from rtfleet.transports import Link, adb_phone, adb_scripts
+from rtfleet.transports import Link, adb_phone, adb_scripts, no_room
 from rtfleet.transports.adb_line import Line
 from rtfleet.transports.adb_scripts import Agent, Seen, Started
 from rtfleet.transports.local import DEVICE_HELD_EXIT_CODE
@@ -120,11 +120,7 @@ async def copy(line: Line, brought: Bundle, seen: Seen) -> int:
 def _check_room(line: Line, free_bytes: int | None, need_bytes: int) -> None:
     """Raises DeviceError where there is less."""
     if free_bytes is not None and free_bytes < need_bytes:
-        raise line.error(
-            f"there is no room for the agent: {need_bytes / 1e6:.0f} MB, and {free_bytes / 1e6:.0f} MB are free",
-            "free some space on it",
-            kind="NO_DISK",
-        )
+        raise line.error(no_room(need_bytes, free_bytes), "free some space on it", kind="NO_DISK")
 
 
 # ---- the agent there -----------------------------------------------------------------------------------------------

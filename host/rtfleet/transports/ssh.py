@@ -21,7 +21,7 @@ from rtfleet import bundle
 from rtfleet.bundle import Bundle
 from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
-from rtfleet.transports import Link, ssh_line
+from rtfleet.transports import Link, no_room, ssh_line
 from rtfleet.transports.local import DEVICE_HELD_EXIT_CODE
 from rtfleet.transports.ssh_line import Line
 
@@ -104,9 +104,8 @@ async def copy(line: Line, brought: Bundle) -> None:
     free = await line.run('df -Pk "$HOME"')
     found = re.search(r"(\d+) +\d+% +/", free.stdout)
     if found and (free_bytes := int(found[1]) * 1024) < brought.size_bytes:
-        need_mb, free_mb = brought.size_bytes / 1e6, free_bytes / 1e6
         raise line.error(
-            f"there is no room for the agent: {need_mb:.0f} MB, and {free_mb:.0f} MB are free",
+            no_room(brought.size_bytes, free_bytes),
             "free some space in its ~/.cache, where old versions lie in rtfleet/bundles",
             kind="NO_DISK",
         )

@@ -5,8 +5,6 @@ One is unplugged half-way and one is leased to somebody else: neither spoils the
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import re
 import signal
@@ -21,6 +19,7 @@ import pytest
 import stage as stages
 from stage import Stage, ending, strict, wait_until
 from transports.far import Far, board
+from transports.standing import standing
 
 from rtfleet import pki
 
@@ -33,19 +32,6 @@ def _far(tmp_path: Path) -> Iterator[Far]:
     folder.mkdir()
     with board(folder) as far:
         yield far
-
-
-@contextlib.contextmanager
-def standing(keys: Path, store: Path, name: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """A standing agent with the keys of `name`; its address and its process."""
-    command = [sys.executable, "-m", "rtfleet_agent", "serve", "--as", f"{name}-{uuid.uuid4().hex[:12]}"]
-    command += ["--store", str(store), "--tls-dir", str(keys / "agents" / name)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            yield json.loads(process.stdout.readline())["address"], process
-        finally:
-            process.kill()
 
 
 def by_device(document: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -62,14 +48,14 @@ def test_one_that_is_unplugged_and_one_that_is_leased_leave_the_others_judged(fa
     for name in ("ann", "bob"):
         pki.issue(keys, name, "host")
     with (
-        standing(keys, tmp_path / "bench", "bench") as (bench, agent),
-        standing(keys, tmp_path / "taken", "taken") as (taken, _),
+        standing(keys / "agents" / "bench", tmp_path / "bench") as bench,
+        standing(keys / "agents" / "taken", tmp_path / "taken") as taken,
     ):
         devices = [
             f'[device.here]\nconnect = "local:{stage.emulated}"\n',
             f'[device.board]\nconnect = "ssh:board"\npython = "{far.python}"\n',
-            f'[device.bench]\nconnect = "grpc:{bench}"\ntls = "pki/hosts/ann"\n',
-            f'[device.taken]\nconnect = "grpc:{taken}"\ntls = "pki/hosts/ann"\n',
+            f'[device.bench]\nconnect = "grpc:{bench.address}"\ntls = "pki/hosts/ann"\n',
+            f'[device.taken]\nconnect = "grpc:{taken.address}"\ntls = "pki/hosts/ann"\n',
         ]
         (tmp_path / "fleet.toml").write_text("".join(devices))
         (tmp_path / "bobs.toml").write_text(devices[3].replace("ann", "bob"))
@@ -86,7 +72,7 @@ def test_one_that_is_unplugged_and_one_that_is_leased_leave_the_others_judged(fa
         )
         with ending(started) as process:
             said = stages.read_until(process, "bench/burst: launch 1 of 3")
-            os.kill(agent.pid, signal.SIGKILL)
+            os.kill(bench.pid, signal.SIGKILL)
             said += process.communicate(timeout=stages.PATIENCE_S)[0]
 
         assert process.returncode == 4, said

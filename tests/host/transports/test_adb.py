@@ -9,13 +9,13 @@ import secrets
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from stage import wait_until
 
-from fakes.phone import EmulatedPhone, adb_server, cannot_emulate, emulated_phone
+from fakes.phone import EmulatedPhone, cannot_emulate, emulated_phone
 from rtfleet import holding, transports
 from rtfleet.cache import cache_folder
 from rtfleet.client import AgentClient
@@ -33,23 +33,10 @@ pytestmark = [
 PATIENCE_S = 60.0
 
 
-@pytest.fixture(name="server", scope="module")
-def _server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
-    with adb_server(tmp_path_factory.mktemp("adb")) as (_, environment):
-        yield environment
-
-
-@pytest.fixture(name="phone", scope="module")
-def _phone(server: dict[str, str]) -> Iterator[EmulatedPhone]:
-    """One for all tests that leave it as it was: the agent is copied to it once."""
-    with emulated_phone(server) as phone:
-        yield phone
-
-
 @pytest.fixture(name="_here", autouse=True)
-def _environment(server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", server["ANDROID_ADB_SERVER_PORT"])
-    monkeypatch.setenv("HOME", server["HOME"])
+def _environment(adb_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", adb_environment["ANDROID_ADB_SERVER_PORT"])
+    monkeypatch.setenv("HOME", adb_environment["HOME"])
     monkeypatch.setenv("RTFLEET_CACHE", str(CACHE))
     monkeypatch.setenv("RTFLEET_LINGER_S", "2")
     yield
@@ -82,13 +69,6 @@ def refused(device: Device) -> DeviceError:
     with pytest.raises(DeviceError) as raised:
         describe(device)
     return raised.value
-
-
-def comes_about(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def agents(phone: EmulatedPhone) -> list[int]:
@@ -202,7 +182,7 @@ def test_a_host_that_is_killed_leaves_nothing_running_after_a_while(phone: Emula
         assert agents(phone)
         host.send_signal(signal.SIGKILL)
 
-    comes_about(lambda: not phone.processes())
+    wait_until(lambda: not phone.processes())
     assert phone.sh("settings get global stay_on_while_plugged_in").strip() == "0"
 
 
@@ -235,7 +215,7 @@ def test_a_phone_that_is_unplugged_leaves_its_agent_to_end_by_itself(phone: Emul
 
     asyncio.run(unplugged())
 
-    comes_about(lambda: not phone.processes())
+    wait_until(lambda: not phone.processes())
     assert phone.connect() == "device"
     describe(device_of(phone))
 
@@ -264,8 +244,8 @@ def test_a_serial_that_is_not_there_is_told_who_is(phone: EmulatedPhone) -> None
     assert "phone 3A041FDJH001 is not plugged in" in error.text and f"{phone.serial} (device)" in error.text
 
 
-def test_two_phones_and_no_serial_is_a_question(server: dict[str, str], phone: EmulatedPhone) -> None:
-    with emulated_phone(server) as other:
+def test_two_phones_and_no_serial_is_a_question(adb_environment: dict[str, str], phone: EmulatedPhone) -> None:
+    with emulated_phone(adb_environment) as other:
         error = refused(Device("pixel", "adb"))
     assert "there are 2 phones and the device has no serial" in error.text
     assert phone.serial in error.text and other.serial in error.text and not error.retryable
@@ -287,8 +267,8 @@ def test_a_machine_without_adb_says_how_to_get_it(phone: EmulatedPhone, monkeypa
     assert "this machine has no `adb` command" in error.text and "apt install adb" in error.hint
 
 
-def test_a_phone_that_was_not_asked_for_its_trust_says_so(server: dict[str, str]) -> None:
-    with emulated_phone(server) as phone:
+def test_a_phone_that_was_not_asked_for_its_trust_says_so(adb_environment: dict[str, str]) -> None:
+    with emulated_phone(adb_environment) as phone:
         phone.authorize(yes=False)
         phone.unplug()
         phone.connect()
@@ -296,27 +276,27 @@ def test_a_phone_that_was_not_asked_for_its_trust_says_so(server: dict[str, str]
     assert "it does not trust this computer yet" in error.text and "accept the dialog" in error.hint
 
 
-def test_a_32_bit_phone_can_t_be_used(server: dict[str, str]) -> None:
-    with emulated_phone(server, arch="arm") as phone:
+def test_a_32_bit_phone_can_t_be_used(adb_environment: dict[str, str]) -> None:
+    with emulated_phone(adb_environment, arch="arm") as phone:
         error = refused(device_of(phone))
     assert "it is 32-bit only (armeabi-v7a)" in error.text and not error.retryable
 
 
-def test_an_android_of_long_ago_can_t_be_used(server: dict[str, str]) -> None:
-    with emulated_phone(server, props={"ro.build.version.sdk": "22"}) as phone:
+def test_an_android_of_long_ago_can_t_be_used(adb_environment: dict[str, str]) -> None:
+    with emulated_phone(adb_environment, props={"ro.build.version.sdk": "22"}) as phone:
         error = refused(device_of(phone))
     assert "its Android is too old: API level 22" in error.text
 
 
-def test_a_full_phone_says_how_much_it_lacks(server: dict[str, str]) -> None:
-    with emulated_phone(server) as phone:
+def test_a_full_phone_says_how_much_it_lacks(adb_environment: dict[str, str]) -> None:
+    with emulated_phone(adb_environment) as phone:
         phone.leave_mb(30)
         error = refused(device_of(phone))
     assert error.kind == "NO_DISK" and "MB, and 30 MB are free" in error.text
 
 
-def test_a_phone_that_executes_nothing_says_who_may_have_forbidden_it(server: dict[str, str]) -> None:
-    with emulated_phone(server) as phone:
+def test_a_phone_that_executes_nothing_says_who_may_have_forbidden_it(adb_environment: dict[str, str]) -> None:
+    with emulated_phone(adb_environment) as phone:
         phone.refuse_to_execute()
         error = refused(device_of(phone))
         assert not phone.processes()

@@ -20,6 +20,7 @@ from pathlib import Path
 import grpc
 import pytest
 from stage import QUICK, Stage, only, stage, strict
+from transports.standing import standing
 
 from rtfleet import pki, transports
 from rtfleet.client import AgentClient
@@ -57,16 +58,8 @@ def lab_in(folder: Path, name: str) -> Path:
 @contextlib.contextmanager
 def serving(keys: Path, store: Path) -> Iterator[str]:
     """A standing agent with that folder's keys; its address."""
-    command = [sys.executable, "-m", "rtfleet_agent", "serve", "--as", f"network-{uuid.uuid4().hex[:12]}"]
-    command += ["--host", ADDRESS, "--tls-dir", str(keys), "--store", str(store)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout
-            line = json.loads(process.stdout.readline())
-            assert "token_file" not in line, "a certificate is all that is needed"
-            yield line["address"]
-        finally:
-            process.terminate()
+    with standing(keys, store, ADDRESS) as agent:
+        yield agent.address
 
 
 @pytest.fixture(name="address", scope="module")
