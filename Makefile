@@ -32,7 +32,7 @@ demo: setup
 	@$(BIN)/rtfleet run quick --json rtfleet-runs/demo.json; code=$$?; \
 	  echo "exit code that CI would have seen: $$code"; test -s rtfleet-runs/demo.json
 
-# Every day: under a minute.
+# Every day: two and a half minutes on two cores.
 check: setup-all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -38,8 +38,11 @@ async def measured(serial: str, source: Path, size_mb: int, rounds: int) -> tupl
     own_s: list[float] = []
     again_bytes = 0
     device = Device("phone", "adb", serial=serial)
-    async with transports.connect(device, cache_folder()) as link, AgentClient(link, "phone") as client:
-        await client.acquire(secrets.token_hex(16), "benchmarks/adb_push.py")
+    async with (
+        transports.connect(device, cache_folder()) as link,
+        AgentClient(link, "phone") as client,
+        client.leased(secrets.token_hex(16), "benchmarks/adb_push.py"),
+    ):
         for round_ in range(rounds):
             # New bytes each time: the agent keeps what it has.
             source.write_bytes(os.urandom(size_mb * MB))
@@ -54,7 +57,6 @@ async def measured(serial: str, source: Path, size_mb: int, rounds: int) -> tupl
                     await client.push([file])
                     own_s.append(time.perf_counter() - began_s)
             again_bytes += await client.push([file])
-        await client.release()
     subprocess.run([*adb, "shell", "rm", "-f", THERE], check=True)
     return adb_s, own_s, again_bytes
 
