@@ -1,7 +1,7 @@
 """The little of CUDA that TensorRT's buffers need, through the driver's own library: an agent installs no CUDA package.
 
-`libcuda.so.1` is there wherever a GPU can be used, on JetPack as on x86; the toolkit's runtime is not. Not yet run on a
-GPU: names and types are those of cuda.h (12 and 13), whose `_v2` functions these libraries have had since CUDA 3.2.
+`libcuda.so.1` is there wherever a GPU can be used, on JetPack as on x86; the toolkit's runtime is not. Names and
+types are those of cuda.h (12 and 13), whose `_v2` functions these libraries have had since CUDA 3.2.
 """
 
 from __future__ import annotations

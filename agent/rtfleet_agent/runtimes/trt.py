@@ -1,4 +1,4 @@
-"""TensorRT: `.onnx` files as engines that are built on the device, on an NVIDIA GPU. Not yet run on one.
+"""TensorRT: `.onnx` files as engines that are built on the device, on an NVIDIA GPU. No engine has run on one yet.
 
 The timed path is one copy in, one inference, one copy out, all in one stream, and the wait for it. Host memory is
 pinned. States stay on the device: two contexts over the same engine, each with its addresses bound once; what one
@@ -37,7 +37,7 @@ from rtfleet_agent.runtimes.base import (
     resolved_shape,
 )
 from rtfleet_agent.runtimes.onnx_bytes import identity_model
-from rtfleet_agent.runtimes.trt_build import DTYPES, Plan, build, ranges_of
+from rtfleet_agent.runtimes.trt_build import DTYPES, Plan, build, ranges_of, unserved
 from rtfleet_agent.runtimes.trt_library import LOG, VERSION, library, trt
 
 _ONLY_GPU = "TensorRT computes on NVIDIA GPUs alone; tensorrt-* variants are measured with accelerator gpu"
@@ -89,21 +89,21 @@ def one_op(folder: Path, inputs: int, outputs: int) -> Graph:
 
 
 def _no_gpu() -> str:
-    """Why there is none; "" where there is."""
+    """Why there is none that this TensorRT serves; "" where there is."""
     try:
-        cuda.gpu()
+        gpu = cuda.gpu()
     except cuda.NoGpu as error:
         return str(error)
-    return ""
+    why = unserved(gpu.capability)
+    return f"{gpu.name}: {why}" if why else ""
 
 
 def _gpu(options: Options) -> cuda.Gpu:
     if options.accelerator != "gpu":
         raise NoAccelerator(options.accelerator, ("gpu",), _ONLY_GPU)
-    try:
-        return cuda.gpu()
-    except cuda.NoGpu as error:
-        raise NoAccelerator("gpu", ("nothing",), str(error)) from error
+    if why := _no_gpu():
+        raise NoAccelerator("gpu", ("nothing",), why)
+    return cuda.gpu()
 
 
 def _plan(path: Path, shapes: Mapping[str, Shape], gpu: cuda.Gpu, options: Options) -> Plan:

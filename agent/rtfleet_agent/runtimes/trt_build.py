@@ -118,12 +118,32 @@ def build(path: Path, plan: Plan) -> bytes:
     return bytes(serialized)
 
 
+def unserved(capability: Capability) -> str:
+    """Why this TensorRT has nothing for such a GPU; "" where it has, or only building would tell.
+
+    TensorRT-RTX builds an engine for GPUs that it does not serve (seen on an H200), and then does not load it.
+    """
+    if not IS_RTX or _number(capability) in trt.ComputeCapability.__members__:
+        return ""
+    numbers = (name[2:] for name in trt.ComputeCapability.__members__ if name.startswith("SM"))
+    served = ", ".join(f"{number[:-1]}.{number[-1]}" for number in numbers)
+    return (
+        f"{VERSION} does not serve GPUs of compute capability {capability[0]}.{capability[1]}, only {served}; "
+        "install TensorRT itself: pip install tensorrt"
+    )
+
+
+def _number(capability: Capability) -> str:
+    """TensorRT-RTX's name of it."""
+    return "SM{}{}".format(*capability)
+
+
 def _aim(config: Any, capability: Capability) -> None:
-    """At that GPU by its number; at the one that is here where TensorRT-RTX has no number for it."""
-    known = trt.ComputeCapability
-    target = getattr(known, "SM{}{}".format(*capability), known.CURRENT)
+    """At that GPU, by its number."""
+    if why := unserved(capability):
+        raise RuntimeFailure(why)
     config.num_compute_capabilities = 1
-    if not config.set_compute_capability(target, 0):
+    if not config.set_compute_capability(getattr(trt.ComputeCapability, _number(capability)), 0):
         raise RuntimeFailure(f"{VERSION} builds nothing for a GPU of compute capability {capability}")
 
 

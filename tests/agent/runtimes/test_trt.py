@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,19 +19,9 @@ from rtfleet_agent.runtimes import cuda, runtime, trt, trt_library  # noqa: E402
 from rtfleet_agent.runtimes.base import Graph, NoAccelerator, OperatorTime, Options, RuntimeFailure  # noqa: E402
 from rtfleet_agent.runtimes.onnx_bytes import identity_model  # noqa: E402
 
-
-def no_gpu() -> str:
-    """Why there is none; "" where there is."""
-    try:
-        cuda.gpu()
-    except cuda.NoGpu as error:
-        return str(error)
-    return ""
-
-
-NO_GPU = no_gpu()
+NO_GPU = trt.describe().error
 on_gpu = pytest.mark.skipif(bool(NO_GPU), reason=NO_GPU)
-without_gpu = pytest.mark.skipif(not NO_GPU, reason="there is a GPU")
+without_gpu = pytest.mark.skipif("no NVIDIA GPU" not in NO_GPU, reason="there is a GPU")
 GPU = Options(accelerator="gpu")
 
 
@@ -72,6 +63,21 @@ def test_without_a_gpu_it_says_what_is_missing(recurrent: Graph, tmp_path: Path)
         trt.compile(recurrent, tmp_path, GPU)
     with pytest.raises(NoAccelerator, match="no NVIDIA GPU"):
         trt.load(recurrent.path, recurrent, GPU)
+
+
+def test_a_gpu_that_is_not_served_is_named_with_what_to_install(
+    recurrent: Graph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not trt_library.IS_RTX:
+        pytest.skip("TensorRT itself serves all")
+    monkeypatch.setattr(cuda, "gpu", lambda: cuda.Gpu("NVIDIA H200", (9, 0), "13.0"))
+    why = r"NVIDIA H200: TensorRT-RTX .* compute capability 9\.0, only 7\.5, .*12\.0.*; install TensorRT itself"
+    facts = trt.describe()
+    assert facts.accelerators == ()
+    assert re.search(why, facts.error)
+    with pytest.raises(NoAccelerator, match=why):
+        trt.compile(recurrent, tmp_path, GPU)
+    assert not list(tmp_path.rglob("*.engine"))
 
 
 @pytest.mark.parametrize("accelerator", ["cpu", "npu"])
