@@ -116,11 +116,14 @@ class Journal:
         self._append("lease", device=device, lease_id=lease_id)
 
     def intent(self, case_id: str, launch_id: str) -> None:
-        """A launch's id, before it is used."""
+        """A launch's id, before it is used. What stands there of the launch no longer counts."""
         self._append("intent", case_id=case_id, launch_id=launch_id)
 
     def launch(self, case_id: str, launch: Launch) -> None:
         """A launch that has ended, well or not; its columns first."""
+        if (self.folder / _columns_path(launch.launch_id)).exists():
+            # Its line names the columns that are replaced now: a crash before the new line must find the launch open.
+            self.intent(case_id, launch.launch_id)
         columns = _write_columns(self.folder, launch)
         self._append("launch", case_id=case_id, launch=run_json.plain(launch), columns=columns)
 
@@ -233,9 +236,11 @@ def _read_journal(folder: Path) -> Run:
         with _naming(path, f"line {number}"):
             if line["type"] == "launch":
                 last[line["launch"]["launch_id"]] = line
+            elif line["type"] == "intent":
+                last.pop(line["launch_id"], None)
     for number, line in enumerate(lines[1:], start=2):
         with _naming(path, f"line {number}"):
-            if line["type"] != "launch" or last[line["launch"]["launch_id"]] is line:
+            if line["type"] != "launch" or last.get(line["launch"]["launch_id"]) is line:
                 _take(line, folder, devices, cases)
     end = lines[-1]
     interrupted = end["type"] == "end" and bool(end["interrupted"])

@@ -132,6 +132,22 @@ def test_a_launch_that_was_cut_off_and_taken_up_again_is_the_whole_one(tmp_path:
     assert _same(kept, whole)
 
 
+def test_a_host_that_dies_while_it_writes_a_launch_anew_leaves_it_open(tmp_path: Path) -> None:
+    whole = measured_launch("l2", round_=2)
+    cut_off = dataclasses.replace(whole, latency_ns=whole.latency_ns[:3])
+    with Journal.create(tmp_path / "run", RUN) as journal:
+        journal.case(WHOLE)
+        journal.launch(WHOLE.case.id, cut_off)
+        journal.launch(WHOLE.case.id, whole)
+    path = tmp_path / "run" / "journal.jsonl"
+    *written, _last = path.read_bytes().splitlines(keepends=True)
+
+    path.write_bytes(b"".join(written))
+
+    assert run_file.read(tmp_path / "run").results[0].launches == ()
+    assert run_file.unfinished(tmp_path / "run").launches == ((WHOLE.case.id, "l2"),)
+
+
 def test_leases_and_announced_launches_are_there_for_a_host_that_starts_again(tmp_path: Path) -> None:
     with Journal.create(tmp_path / "run", RUN) as journal:
         journal.lease("board", "secret")
