@@ -46,8 +46,8 @@ class Campaign:
         return dict.fromkeys(self.roster.devices) | {station.device: station.facts for station in self.stations}
 
     def undisturbed(self, here: Station) -> contextlib.AbstractAsyncContextManager[None]:
-        """While a device is measured: where it is this machine, nothing else of this run works meanwhile."""
-        return self.quiet if here.facts.is_host else contextlib.nullcontext()
+        """While a device is measured: nothing else there, and where it is this machine, nothing else of this run."""
+        return self.quiet if here.facts.is_host else here.alone
 
     def wanted_launches(self, case_id: str) -> int:
         """Good launches that a case is to have in the end."""
@@ -228,7 +228,7 @@ async def _of_the_file(campaign: Campaign, here: Station, joined: Joined) -> val
     case, artifact, settings = validation.of_the_file(joined.case), joined.artifact, campaign.order.suite.settings.run
     host = next((other for other in campaign.stations if other.facts.is_host), here)
     try:
-        async with campaign.quiet:
+        async with campaign.undisturbed(host):
             await push(campaign, host, artifact)
             found = await validation.outputs_of(host.client, case, artifact, settings)
     except DeviceError as error:

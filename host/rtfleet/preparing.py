@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from rtfleet import events, plan, profile
-from rtfleet.artifact import Artifact, PreparedModel
+from rtfleet.artifact import Artifact, PreparedModel, Tensor
 from rtfleet.errors import DeviceError, ExportError, RtfleetError
-from rtfleet.export.inspection import inspector
+from rtfleet.export.inspection import Inspect, inspector
 from rtfleet.fleet import Device
 from rtfleet.launching import Campaign
 from rtfleet.model import Task
@@ -90,7 +92,7 @@ async def prepare_all(campaign: Campaign, handout: Handout) -> None:
 
 async def _prepare(campaign: Campaign, handout: Handout, entry: ModelEntry) -> None:
     order, exports = campaign.order, campaign.exports
-    inspect = inspector(campaign.stations[0].client)
+    inspect = _inspector(campaign)
     try:
         prepared = await _quietly(
             campaign, entry, "prepare", exports.prepare(entry, inspect, files_only=order.files_only)
@@ -120,6 +122,21 @@ async def _prepare(campaign: Campaign, handout: Handout, entry: ModelEntry) -> N
         for station in campaign.stations:
             if station.facts.is_host:
                 await station.inbox.join()
+
+
+def _inspector(campaign: Campaign) -> Inspect:
+    """Files are looked into on this machine where it is a device of the run, else on another between its launches."""
+
+    async def inspect(runtime: str, path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        stations = campaign.stations
+        if not stations:
+            raise DeviceError(f"no device is left that could look into {path.name}", "see why each of them was lost")
+        here = next((one for one in stations if one.facts.is_host), stations[0])
+        # This machine is kept quiet for the whole step already.
+        async with contextlib.nullcontext() if here.facts.is_host else here.alone:
+            return await inspector(here.client)(runtime, path)
+
+    return inspect
 
 
 def tell_left_out(entry: ModelEntry, variants: Sequence[str], fleet: plan.Fleet, tell: Tell) -> None:

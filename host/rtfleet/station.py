@@ -40,6 +40,7 @@ class Station:
         recovered: Case id -> what the agent still held of a launch that an earlier host began.
         inbox: Brings its cases as their artifacts get ready; None ends them.
         brought_bytes: Of the agent itself, where it had to be copied there; that took `brought_s`.
+        alone: Held by whoever has it work; an agent refuses to do anything beside a launch.
     """
 
     device: Device
@@ -50,6 +51,7 @@ class Station:
     inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
     brought_bytes: int = 0
     brought_s: float = 0.0
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Roster:

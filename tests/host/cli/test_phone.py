@@ -122,6 +122,16 @@ def test_the_doctor_walks_a_phone_s_steps(lab: Lab, phone: EmulatedPhone) -> Non
     assert ill.stdout.count("not tried") > 10
 
 
+def test_models_are_looked_into_while_those_before_them_are_measured(lab: Lab, phone: EmulatedPhone) -> None:
+    names = ("luna", "nova", "juno", "vega")
+    suite = lab.suite(*(lab.model(name, latency_us=SLOW_US) for name in names), run=PATIENT % 1)
+
+    ran = lab.rtfleet("run", suite)
+
+    assert ran.code in MEASURED, ran.everything
+    assert {model: len(launches) for model, launches in lab.launches().items()} == dict.fromkeys(names, 1)
+
+
 def test_two_hosts_take_turns(lab: Lab, phone: EmulatedPhone) -> None:
     suite = lab.suite(lab.model("luna", latency_us=SLOW_US), run=PATIENT % 1)
     with ending(lab.start("run", suite)) as first:
