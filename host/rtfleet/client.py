@@ -37,11 +37,16 @@ T = TypeVar("T")
 
 
 class AgentClient:
-    """A connection to one agent. Close it with `close()`, or use it as an async context manager."""
+    """A connection to one agent. Close it with `close()`, or use it as an async context manager.
+
+    Attributes:
+        closed: Nothing can be asked over it any more.
+    """
 
     def __init__(self, link: Link, device: str) -> None:
         self.device = device
         self.lease_id = ""
+        self.closed = False
         self._metadata = (("authorization", f"Bearer {link.token}"),) if link.token else ()
         self._channel = _channel(link)
         self._stub: Any = AgentStub(self._channel)
@@ -54,6 +59,7 @@ class AgentClient:
 
     async def close(self) -> None:
         """Close the connection; the agent goes on."""
+        self.closed = True
         await self._channel.close()
 
     async def _call(self, call: Awaitable[T]) -> T:

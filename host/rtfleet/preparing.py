@@ -21,6 +21,9 @@ from rtfleet.records import Case, CaseError, CaseResult, DeviceFacts
 from rtfleet.station import Joined, Station, Tell
 from rtfleet.suite import ModelEntry
 
+# How often it is looked whether a device that went away is back.
+_LOOK_S = 0.2
+
 T = TypeVar("T")
 
 
@@ -92,7 +95,7 @@ async def prepare_all(campaign: Campaign, handout: Handout) -> None:
 
 async def _prepare(campaign: Campaign, handout: Handout, entry: ModelEntry) -> None:
     order, exports = campaign.order, campaign.exports
-    inspect = _inspector(campaign)
+    inspect = inspector_of(campaign)
     try:
         prepared = await _quietly(
             campaign, entry, "prepare", exports.prepare(entry, inspect, files_only=order.files_only)
@@ -124,17 +127,21 @@ async def _prepare(campaign: Campaign, handout: Handout, entry: ModelEntry) -> N
                 await station.inbox.join()
 
 
-def _inspector(campaign: Campaign) -> Inspect:
+def inspector_of(campaign: Campaign) -> Inspect:
     """Files are looked into on this machine where it is a device of the run, else on another between its launches."""
 
     async def inspect(runtime: str, path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-        stations = campaign.stations
-        if not stations:
-            raise DeviceError(f"no device is left that could look into {path.name}", "see why each of them was lost")
-        here = next((one for one in stations if one.facts.is_host), stations[0])
-        # This machine is kept quiet for the whole step already.
-        async with contextlib.nullcontext() if here.facts.is_host else here.alone:
-            return await inspector(here.client)(runtime, path)
+        while stations := campaign.stations:
+            there = [one for one in stations if not one.client.closed]
+            if not there:  # each comes back, or is lost, within comeback_s
+                await asyncio.sleep(_LOOK_S)
+                continue
+            here = next((one for one in there if one.facts.is_host), there[0])
+            # This machine is kept quiet for the whole step already.
+            async with contextlib.nullcontext() if here.facts.is_host else here.alone:
+                if not here.client.closed:
+                    return await inspector(here.client)(runtime, path)
+        raise DeviceError(f"no device is left that could look into {path.name}", "see why each of them was lost")
 
     return inspect
 
