@@ -39,10 +39,17 @@ _BUNDLES_THERE = '"$HOME/.cache/rtfleet/bundles"'
 _UNPACK = """set -e
 place={place}
 mkdir -p "$place"
+# What a board that lost its power in the middle of a copy kept of it.
+find "$place" -maxdepth 1 -name '.part-*' -mtime +0 -exec rm -rf {{}} +
 part=$(mktemp -d "$place/.part-XXXXXX")
 trap 'rm -rf "$part"' EXIT
 tar -xof - -C "$part"
 [ -d "$place/{name}" ] || mv "$part" "$place/{name}"
+"""
+# Unless an agent runs from one of them: another host's, or a standing one. The brackets keep grep from finding itself.
+_FORGET_BUNDLES = """place=$(cd {place} && pwd -P) || exit 0
+cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' '\\n' | grep -q "$place/[r]tfleet-agent-" ||
+    rm -rf "$place"/rtfleet-agent-*
 """
 
 
@@ -100,15 +107,17 @@ async def bundled(line: Line, cache: Path) -> str:
 
 
 async def copy(line: Line, brought: Bundle) -> None:
-    """Unpack a bundle on the device. Raises DeviceError: no room, or nowhere to put it."""
-    free = await line.run('df -Pk "$HOME"')
-    found = re.search(r"(\d+) +\d+% +/", free.stdout)
-    if found and (free_bytes := int(found[1]) * 1024) < brought.size_bytes:
-        raise line.error(
-            no_room(brought.size_bytes, free_bytes),
-            "free some space in its ~/.cache, where old versions lie in rtfleet/bundles",
-            kind="NO_DISK",
-        )
+    """Unpack a bundle on the device. Old ones make room for it where there is none.
+
+    Raises:
+        DeviceError: there is no room, or nowhere to put it.
+    """
+    free_bytes = await _free_bytes(line)
+    if free_bytes is not None and free_bytes < brought.size_bytes:
+        await line.run(_FORGET_BUNDLES.format(place=_BUNDLES_THERE))
+        free_bytes = await _free_bytes(line)
+    if free_bytes is not None and free_bytes < brought.size_bytes:
+        raise line.error(no_room(brought.size_bytes, free_bytes), "free some space in its ~/.cache", kind="NO_DISK")
     read, write = os.pipe()
     packing = asyncio.create_task(asyncio.to_thread(_pack, brought, write))
     try:
@@ -120,6 +129,12 @@ async def copy(line: Line, brought: Bundle) -> None:
     if ran.code:
         first = (ran.stderr.strip().splitlines() or ["it said nothing"])[0]
         raise line.error(f"the agent can't be copied there: {first}", "has its ~/.cache room, and can it be written?")
+
+
+async def _free_bytes(line: Line) -> int | None:
+    """Where bundles lie; None where it does not tell."""
+    found = re.search(r"(\d+) +\d+% +/", (await line.run('df -Pk "$HOME"')).stdout)
+    return int(found[1]) * 1024 if found else None
 
 
 def _pack(brought: Bundle, descriptor: int) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -306,18 +307,54 @@ def test_a_home_that_can_not_be_written_is_told(far: Far, tmp_path: Path) -> Non
     assert "can it be written" in error.value.hint
 
 
-def test_a_board_without_room_says_how_much_is_needed(far: Far, tmp_path: Path) -> None:
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", far.home], capture_output=True)
-    if mounted.returncode:
+@contextlib.contextmanager
+def room_of(far: Far, megabytes: int) -> Iterator[None]:
+    """A home that is a small disk."""
+    words = ("mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "none", far.home)
+    if subprocess.run(words, capture_output=True).returncode:
         pytest.skip("only root can mount a small disk")
     try:
-        with pytest.raises(DeviceError, match=r"there is no room for the agent: 3 MB, and 1 MB are free") as error:
-            over(far, lambda line: ssh.copy(line, tiny_bundle(tmp_path / "bundle", 3_000_000)))
-        left = list(far.home.iterdir())
+        yield
     finally:
         subprocess.run(["umount", far.home], check=True)
 
+
+def test_a_board_without_room_says_how_much_is_needed(far: Far, tmp_path: Path) -> None:
+    with room_of(far, 1):
+        with pytest.raises(DeviceError, match=r"there is no room for the agent: 3 MB, and 1 MB are free") as error:
+            over(far, lambda line: ssh.copy(line, tiny_bundle(tmp_path / "bundle", 3_000_000)))
+        left = list(far.home.iterdir())
+
     assert error.value.kind == "NO_DISK" and left == [], "nothing was sent"
+
+
+def test_old_bundles_make_room_for_a_new_one_unless_an_agent_runs_from_them(far: Far, tmp_path: Path) -> None:
+    brought = tiny_bundle(tmp_path / "bundle", 3_000_000)
+    place = far.home / ".cache" / "rtfleet" / "bundles"
+    with room_of(far, 5):
+        old = place / "rtfleet-agent-test-of-long-ago"
+        old.mkdir(parents=True)
+        (old / "large").write_bytes(bytes(3_000_000))
+        (place / "what-somebody-else-put-there").touch()
+        with subprocess.Popen([shutil.copy("/bin/sleep", old / "run"), "600"]) as running:
+            with pytest.raises(DeviceError, match="there is no room"):
+                over(far, lambda line: ssh.copy(line, brought))
+            running.kill()
+        over(far, lambda line: ssh.copy(line, brought))
+
+        assert {path.name for path in place.iterdir()} == {brought.name, "what-somebody-else-put-there"}
+
+
+def test_what_is_left_of_a_copy_that_was_cut_off_is_removed_after_a_day(far: Far, tmp_path: Path) -> None:
+    place = far.home / ".cache" / "rtfleet" / "bundles"
+    for name, age_s in ((".part-old", 3 * 86_400), (".part-now", 0)):
+        (place / name).mkdir(parents=True)
+        (place / name / "run").touch()
+        os.utime(place / name, (time.time() - age_s,) * 2)
+
+    over(far, lambda line: ssh.copy(line, tiny_bundle(tmp_path / "bundle")))
+
+    assert {path.name for path in place.iterdir()} == {".part-now", "rtfleet-agent-test-0123456789ab"}
 
 
 @pytest.mark.slow
