@@ -48,7 +48,11 @@ _VARIABLES = f"export HOME={FOLDER} TMPDIR={FOLDER} ORT_DISABLE_TELEMETRY=1"
 
 FORGET_BUNDLES = f"rm -rf {BUNDLES}"
 
-MAKE_PART = f"mkdir -p {BUNDLES} && mktemp -d {FOLDER}/.part-XXXXXX"
+# First goes what a cable that was pulled in the middle of a copy left there.
+MAKE_PART = f"""mkdir -p {BUNDLES} || exit 1
+find {FOLDER} -maxdepth 1 -name '.part-*' -mtime +0 -exec rm -rf {{}} +
+mktemp -d {FOLDER}/.part-XXXXXX
+"""
 
 
 @dataclass(frozen=True)
