@@ -173,6 +173,9 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
         except LeaseHeld as error:
             problem: DeviceError = error
             left_s = run.lease_wait_s - (clock() - began_s) if not joined else 0.0
+            if away_since_s:
+                # Its old agent may not have heard yet that the line is gone; a lease that was taken from us stays so.
+                left_s = run.comeback_s - (clock() - away_since_s)
         except DeviceError as error:
             problem = error
             away_since_s = away_since_s or clock()

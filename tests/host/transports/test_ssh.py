@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import pytest
 from far import Far, another_sshd, board
-from stage import QUICK, only, stage, strict, wait_until
+from stage import PATIENCE_S, QUICK, ending, journal, only, stage, strict, wait_until
 
 from rtfleet import bundle, transports
 from rtfleet.artifact import file_of
@@ -264,6 +264,33 @@ def test_a_run_over_ssh_is_measured_and_judged(far: Far, tmp_path: Path) -> None
     assert case["device"] == "bench" and len(case["launches"]) == 3
     assert document["devices"]["bench"]["identity"] == f"emulated-{far.emulated}"
     assert far.agents() == [] and far.connections() == []
+
+
+@pytest.mark.slow
+def test_a_board_that_comes_back_waits_for_its_old_agent_to_end(far: Far, tmp_path: Path) -> None:
+    (tmp_path / "stage").mkdir()
+    here = stage(tmp_path / "stage")
+    (here.folder / "fleet.toml").write_text(f'[device.bench]\nconnect = "ssh:board"\npython = "{far.python}"\n')
+    patient = "{ launches = 1, frames = 60, min_duration_s = 0.1, confidence = 0.9, max_wait_s = 0 }"
+
+    with ending(here.start("run", here.suite(here.model("slow", latency_us=8_000), run=patient))) as process:
+        wait_until(lambda: here.runs() and "intent" in [one["type"] for one in journal(here.runs()[0])])
+        (old,) = (
+            pid for pid in far.agents() if b"--exit-on-eof" in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        )
+        # It does not hear that its line is gone: nor does one behind a network that is.
+        os.kill(old, signal.SIGSTOP)
+        for pid in far.connections():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        try:
+            # The host has looked again by then, and was told that the board is taken.
+            time.sleep(12)
+        finally:
+            os.kill(old, signal.SIGCONT)
+        said = process.communicate(timeout=PATIENCE_S)[0]
+
+    assert process.returncode in (0, 3), said
 
 
 # ---- the agent that comes along ------------------------------------------------------------------------------------
