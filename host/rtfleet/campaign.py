@@ -211,8 +211,9 @@ async def _take_up(campaign: Campaign, here: Station, done: _Done) -> None:
     if done.open is None:
         return
     joined, asked = done.open
-    done.open = None
+    # It stays open until its end is known: the device may go away again meanwhile.
     told = await here.client.held_events(asked.launch_id)
+    done.open = None
     if not told:
         return
     held = done.launches[joined.case.id]

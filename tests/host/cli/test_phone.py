@@ -6,6 +6,7 @@ import gc
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,6 +194,29 @@ def test_a_cable_that_was_pulled_for_a_moment_costs_nothing(lab: Lab, phone: Emu
     code, said = disturbed(lab, phone, pulled)
     assert code in MEASURED, said
     assert all_is_there_once(lab), said
+
+
+def test_a_cable_that_was_pulled_twice_costs_nothing_either(lab: Lab, phone: EmulatedPhone) -> None:
+    suite = lab.suite(lab.model("luna", latency_us=8 * SLOW_US), run=PATIENT % 1)
+
+    def connections() -> int:
+        return [one["type"] for one in journal(lab.runs()[0])].count("lease")
+
+    with ending(lab.start("run", suite)) as process:
+        wait_until(lambda: lab.runs() and "intent" in [one["type"] for one in journal(lab.runs()[0])])
+        wait_until(lambda: workers(phone))
+        # Long enough for the host to give up the line; and then to listen to the launch, which takes much longer.
+        for away_s, there_s in ((5, 1.5), (5, 0)):
+            before = connections()
+            phone.unplug()
+            time.sleep(away_s)
+            assert phone.connect() == "device"
+            wait_until(lambda before=before: connections() > before)  # type: ignore[misc]
+            time.sleep(there_s)
+        process.communicate(timeout=2 * stages.PATIENCE_S)
+
+    announced = {one["launch_id"] for one in journal(lab.runs()[0]) if one["type"] == "intent"}
+    assert announced == {one["launch_id"] for one in lab.launches()["luna"]}, "nothing is measured twice"
 
 
 def test_an_agent_that_is_killed_costs_its_launch(lab: Lab, phone: EmulatedPhone) -> None:
