@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 from rtfleet_agent.awake import kept_awake
@@ -49,3 +50,15 @@ def test_a_phone_without_that_setting_is_served_all_the_same(tmp_path: Path) -> 
         pass
 
     assert not (tmp_path / "note").exists()
+
+
+def test_a_full_disk_leaves_the_setting_alone(tmp_path: Path) -> None:
+    phone = Phone("3")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # nothing can be written, files can still be made
+    try:
+        with kept_awake(tmp_path / "note", phone.run):
+            assert phone.value == "3"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert phone.value == "3"

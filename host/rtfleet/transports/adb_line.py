@@ -118,7 +118,7 @@ class Line:
         )
         try:
             far = await asyncio.shield(dialling)
-        except (AdbError, OSError):
+        except (AdbError, OSError, EOFError):
             writer.close()
             return
         except asyncio.CancelledError:
