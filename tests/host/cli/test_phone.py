@@ -276,3 +276,18 @@ def test_a_full_phone_costs_its_cases_and_says_so(lab: Lab, phone: EmulatedPhone
         phone.leave_mb(1000)
     assert ran.code == 4 and "there is no room for the agent" in ran.everything, ran.everything
     assert not phone.processes()
+
+
+def test_a_phone_that_fills_up_in_mid_launch_says_so_and_goes_on_when_there_is_room(
+    lab: Lab, phone: EmulatedPhone
+) -> None:
+    try:
+        code, said = disturbed(lab, phone, lambda: phone.leave_mb(0))
+    finally:
+        phone.leave_mb(1000)
+    wait_until(lambda: not phone.processes())
+    resumed = lab.rtfleet("run", "--resume", str(lab.runs()[0]))
+
+    assert code == 4 and "No space left on device" in said and "free space on the device" in said, said
+    assert resumed.code in MEASURED, resumed.everything
+    assert all_is_there_once(lab)
