@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import logging
 import shutil
@@ -373,5 +374,7 @@ def _refusals(context: grpc.ServicerContext) -> Iterator[None]:
     except (grpc.RpcError, GeneratorExit):
         raise  # the host is gone
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"the device's disk is full: {error.strerror}")
         _log.exception("a call failed")
         context.abort(grpc.StatusCode.INTERNAL, f"the agent failed: {type(error).__name__}: {error}")

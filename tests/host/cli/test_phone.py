@@ -289,5 +289,6 @@ def test_a_phone_that_fills_up_in_mid_launch_says_so_and_goes_on_when_there_is_r
     resumed = lab.rtfleet("run", "--resume", str(lab.runs()[0]))
 
     assert code == 4 and "No space left on device" in said and "free space on the device" in said, said
+    assert "the agent failed" not in said, said
     assert resumed.code in MEASURED, resumed.everything
     assert all_is_there_once(lab)
