@@ -32,7 +32,10 @@ def kept_awake(note: Path, run: Run = run) -> Iterator[None]:
     settings = android.command("settings")
     try:
         if not note.exists():
-            note.write_text(run(settings, "get", "global", _SETTING).strip() or _NEVER_SET)
+            # Whole or not there: what a full disk left of it would be taken for the phone's own setting.
+            part = note.with_name(f"{note.name}.part")
+            part.write_text(run(settings, "get", "global", _SETTING).strip() or _NEVER_SET)
+            part.replace(note)
         run(settings, "put", "global", _SETTING, _ALWAYS)
     except OSError as error:
         # It measures all the same; the screen's state stands with every launch.

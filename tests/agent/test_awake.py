@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
+
+import pytest
 
 from rtfleet_agent.awake import kept_awake
 
@@ -37,6 +40,22 @@ def test_an_agent_after_one_that_was_killed_restores_the_phone_s_own(tmp_path: P
 
     with kept_awake(tmp_path / "note", phone.run):
         assert phone.value == "7"
+
+    assert phone.value == "3"
+
+
+def test_a_disk_that_is_full_costs_the_phone_nothing_of_its_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> int:
+        path.touch()
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    phone = Phone("3")
+
+    with kept_awake(tmp_path / "note", phone.run):
+        pass
 
     assert phone.value == "3"
 
