@@ -9,6 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -270,6 +271,18 @@ def test_a_host_that_is_interrupted_does_not_wait_long_for_a_phone_that_hangs(ph
 
     assert asyncio.run(interrupted()) < 25
     wait_until(lambda: phone.connect() == "device" and not phone.processes())
+
+
+def test_a_cable_that_is_pulled_while_the_agent_is_copied_is_not_called_a_success(
+    adb_environment: dict[str, str],
+) -> None:
+    with emulated_phone(adb_environment) as phone:
+        phone.slow(20_000_000)
+        pulled = threading.Timer(3, phone.unplug)
+        pulled.start()
+        error = refused(device_of(phone))
+        pulled.join()
+    assert "can't be copied there" in error.text and "pushed" not in error.text and error.retryable
 
 
 def test_an_agent_that_is_killed_is_followed_by_another_one(phone: EmulatedPhone) -> None:
