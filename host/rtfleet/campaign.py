@@ -131,6 +131,7 @@ class _Done:
     """What one device has done so far, also where it goes away and comes back.
 
     Attributes:
+        identity: Of the device that joined; "" before.
         rounds: Those that a case has had, those of an earlier host with its good launches.
         fitness: How fit the device was, launch by launch.
         open: The launch that runs, or ran when the device went away.
@@ -138,6 +139,7 @@ class _Done:
     """
 
     lease_id: str
+    identity: str = ""
     inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
     cases: list[Joined] = field(default_factory=list)
     launches: dict[str, list[Launch]] = field(default_factory=dict)
@@ -157,7 +159,11 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
     while True:
         try:
             station.refuse_set_aside(order, device)
-            async with station.connected(order, device, campaign.journal, done.inbox, done.lease_id) as here:
+            connecting = station.connected(
+                order, device, campaign.journal, done.inbox, done.lease_id, identity=done.identity
+            )
+            async with connecting as here:
+                done.identity = here.facts.identity
                 if not campaign.roster.join(here):
                     return
                 campaign.tell(events.DeviceConnected(here.facts))

@@ -28,6 +28,7 @@ PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_SPOKEN = 1
 CHUNK_BYTES = 1 << 20
 CALL_TIMEOUT_S = 30.0
+LEAVE_TIMEOUT_S = 5.0
 # Describe asks every runtime in a process of its own; on a small board their imports take a while.
 DESCRIBE_TIMEOUT_S = 120.0
 # The agent gives its worker 30 s.
@@ -177,8 +178,10 @@ class AgentClient:
             yield
         finally:
             renewer.cancel()
-            with contextlib.suppress(DeviceError):
-                await self.release()
+            # What does not answer now loses the lease soon; a host that is interrupted does not wait for it.
+            with contextlib.suppress(DeviceError, TimeoutError):
+                async with asyncio.timeout(LEAVE_TIMEOUT_S):
+                    await self.release()
 
     async def _keep_renewing(self, expires_in_s: float) -> None:
         while True:
@@ -303,7 +306,7 @@ class AgentClient:
     async def cancel(self, launch_id: str) -> None:
         """End the launch at once."""
         request = pb.LaunchRef(lease_id=self.lease_id, launch_id=launch_id)
-        await self._call(self._stub.Cancel(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S))
+        await self._call(self._stub.Cancel(request, metadata=self._metadata, timeout=LEAVE_TIMEOUT_S))
 
 
 def _channel(link: Link) -> grpc.aio.Channel:

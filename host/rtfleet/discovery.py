@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rtfleet import fleet as fleets
-from rtfleet.errors import DeviceError
+from rtfleet.errors import DeviceError, UsageError
 from rtfleet.fleet import Device
 from rtfleet.transports import adb_phone, adb_server
 from rtfleet.transports.adb_server import Phone, Server
@@ -55,7 +55,20 @@ def chosen(path: Path | None, wanted: Sequence[str], count: int | None = None) -
         if not found.devices and found.notes:
             raise DeviceError(f"no phone can be used: {found.notes[0]}", "rtfleet run --device local is this machine")
         return Here(fleets.choose(found.devices or known, [], count), found.notes)
-    return Here(fleets.choose((*known, *found.devices), wanted, count), found.notes)
+    try:
+        return Here(fleets.choose((*known, *found.devices), wanted, count), found.notes)
+    except UsageError as error:
+        # The one that was meant may be a phone that is there and can't be used.
+        raise UsageError(error.text, "; ".join(found.notes) or error.hint) from None
+
+
+def one(path: Path | None, wanted: str) -> Here:
+    """The one device of a flag that may name several. Raises UsageError, DeviceError."""
+    here = chosen(path, [wanted])
+    if len(here.devices) != 1:
+        names = ", ".join(device.name for device in here.devices)
+        raise UsageError(f"{wanted}: there are {len(here.devices)} such devices", f"name one: {names}")
+    return here
 
 
 def everything(path: Path | None) -> Here:
@@ -86,9 +99,11 @@ def named(listed: Sequence[Phone], known: Sequence[Device], server: Server) -> H
     """Devices for phones that are none of the known ones, and why the others are none that can be used."""
     own = [device for device in known if device.connect == "adb" and adb_server.server_of(device.adb_server) == server]
     serials = {device.serial for device in own}
-    # A device without a serial is the only phone, whichever that is.
-    only = "" in serials and len(listed) == 1
-    strange = [phone for phone in listed if phone.serial not in serials and not only]
+    # A device without a serial is the only phone that can be used, else the only one, whichever that is.
+    usable = [phone for phone in listed if phone.state == adb_phone.USABLE] or listed
+    if "" in serials and len(usable) == 1:
+        serials.add(usable[0].serial)
+    strange = [phone for phone in listed if phone.serial not in serials]
     usable = [phone for phone in strange if phone.state == adb_phone.USABLE]
     short = Counter(map(_name, usable))
     taken = {device.name for device in known}

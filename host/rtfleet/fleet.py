@@ -151,5 +151,16 @@ def _check(name: str, table: _DeviceTable, where: str) -> None:
     for key, only in (("serial", "adb"), ("adb_server", "adb"), ("tls", "grpc:..."), ("python", "ssh:...")):
         if kind != only.partition(":")[0] and getattr(table, key):
             raise UsageError(f'{where}.{key}: is only for connect = "{only}", and this is {table.connect!r}')
+    if table.adb_server and not _is_server(table.adb_server):
+        raise UsageError(
+            f"{where}.adb_server: {table.adb_server!r} is no adb server", hint='"host:port"; without a port 5037'
+        )
     if not isinstance(table.cpus, str) and any(cpu < 0 for cpu in table.cpus):
         raise UsageError(f"{where}.cpus: a core's number is 0 or more")
+
+
+def _is_server(text: str) -> bool:
+    """Whether it may be "host" or "host:port". adbutils knows no IPv6."""
+    label = r"[A-Za-z0-9_-]{1,63}"
+    found = re.fullmatch(rf"{label}(\.{label})*(?::(\d{{1,5}}))?", text)
+    return bool(found and 0 < int(found[2] or 1) <= 65_535)

@@ -86,13 +86,11 @@ async def _steps(device: Device, cache: Path) -> AsyncGenerator[str | DeviceFact
     yield f"API level {seen.sdk}"
     yield f"{seen.free_bytes / 1e6:.0f} MB" if seen.free_bytes is not None else "it does not tell"
     brought = await adb.bundle_for(line, seen, cache)
-    if brought.name in seen.bundles:
-        yield f"{brought.name} is there"
-    else:
-        began_s = asyncio.get_running_loop().time()
-        sent_bytes = await adb.copy(line, brought, seen)
-        seconds = asyncio.get_running_loop().time() - began_s
-        yield f"{brought.name}: {sent_bytes / 1e6:.0f} MB copied and checked in {seconds:.1f} s"
+    began_s = asyncio.get_running_loop().time()
+    sent_bytes = await adb.bring(line, brought, seen)
+    seconds = asyncio.get_running_loop().time() - began_s
+    copied = f"{brought.name}: {sent_bytes / 1e6:.0f} MB copied and checked in {seconds:.1f} s"
+    yield copied if sent_bytes else f"{brought.name} is there"
     if seen.agent is not None and (holder := await adb.holder(line, seen.agent)):
         raise line.error(f"{holder} measures on it, and would be disturbed", "ask again afterwards", kind="LEASE")
     for subject, program in PROGRAMS.items():

@@ -10,6 +10,7 @@ The journal holds the leases' secrets, so that a host that crashed can ask for i
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import json
@@ -66,7 +67,7 @@ class Journal:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             (folder / RAW).mkdir(mode=0o700, exist_ok=True)
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-            journal = cls(folder, os.open(folder / JOURNAL, flags, 0o600))
+            journal = cls(folder, _held(os.open(folder / JOURNAL, flags, 0o600), folder))
         except FileExistsError:
             raise UsageError(f"{folder}: holds a run already", hint="go on with --resume, or choose another") from None
         except OSError as error:
@@ -86,11 +87,15 @@ class Journal:
 
     @classmethod
     def resume(cls, folder: Path) -> Journal:
-        """Go on with a run, after a crash too: half a line at the end is cut off. Raises UsageError."""
+        """Go on with a run, after a crash too: half a line at the end is cut off.
+
+        Raises:
+            UsageError: it can't be read or written, or is still going on.
+        """
         path = folder / JOURNAL
         list(_lines(path))
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
+            descriptor = _held(os.open(path, os.O_RDWR | os.O_APPEND), folder)
         except OSError as error:
             raise UsageError(f"{path}: can't be written: {error.strerror}") from None
         whole = path.read_bytes().rpartition(b"\n")
@@ -447,6 +452,19 @@ def _write_whole(path: Path, content: bytes, folder: Path) -> None:
     except OSError as error:
         begun.unlink(missing_ok=True)
         raise _no_room(folder, error) from None
+
+
+def _held(descriptor: int, folder: Path) -> int:
+    """An open journal that no other process goes on with until it is closed: two with one lease ruin each other's
+    launches. Raises UsageError."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise UsageError(f"{folder}: another rtfleet is at it", hint="wait until that one has ended") from None
+    except OSError:
+        pass  # a file system without locks
+    return descriptor
 
 
 def _sync_folder(folder: Path) -> None:

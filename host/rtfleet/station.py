@@ -129,21 +129,28 @@ def case_error(error: DeviceError) -> CaseError:
 
 @contextlib.asynccontextmanager
 async def connected(
-    order: Order, device: Device, journal: Journal, inbox: asyncio.Queue[Joined | None], lease_id: str
+    order: Order,
+    device: Device,
+    journal: Journal,
+    inbox: asyncio.Queue[Joined | None],
+    lease_id: str,
+    identity: str = "",
 ) -> AsyncIterator[Station]:
     """The device, connected, described and leased, until the block ends.
 
     Args:
         inbox: Of its cases; the same one where it comes back.
         lease_id: Likewise: an agent knows its host by it.
+        identity: Of the device when it went away.
 
     Raises:
         LeaseHeld: somebody else measures on it.
-        DeviceError: it gives no answer.
+        DeviceError: it gives no answer, or is another one than that which went away.
         UsageError: it is not the one that a resumed run began with.
     """
     async with transports.connect(device, order.cache) as link, AgentClient(link, device.name) as client:
         facts = await client.describe(is_host=link.is_host)
+        _check_same(device, identity, facts)
         matched = profile.match(facts, order.profiles, device.profile)
         facts = replace(facts, profile=matched.name)
         _check_cores(order, device, facts)
@@ -171,6 +178,17 @@ def refuse_set_aside(order: Order, device: Device) -> None:
 def lease_of(order: Order, device: Device) -> str:
     """A resumed run takes up the lease that it had, in case it still holds the device."""
     return order.evidence.unfinished.leases.get(device.name) or secrets.token_hex(16)
+
+
+def _check_same(device: Device, identity: str, facts: DeviceFacts) -> None:
+    """Raises DeviceError: launches of two devices are no one evidence. The right one may still come back."""
+    # A phone without a serial is whichever is plugged in, and an address is whoever has it now.
+    if identity and facts.identity != identity:
+        raise DeviceError(
+            f"device '{device.name}': another device answers in its place: {facts.model} {facts.identity}, and the run "
+            f"began with {identity}",
+            "bring back the one that went away; a phone's serial in fleet.toml tells one from another",
+        )
 
 
 def _check_cores(order: Order, device: Device, facts: DeviceFacts) -> None:

@@ -92,6 +92,18 @@ class EmulatedPhone:
         """The cable is pulled. What runs on the phone goes on."""
         self._tell("unplug")
 
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """It takes what is sent to it and answers nothing until the block ends."""
+        daemons = [pid for pid, words in self._processes() if "adbd.py" in words and "world.sh" not in words]
+        for pid in daemons:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in daemons:
+                os.kill(pid, signal.SIGCONT)
+
     def kill_server(self) -> None:
         """The adb server dies without a word, with all its forwards."""
         for pid in _servers(self.server_port):

@@ -124,6 +124,23 @@ def test_an_unknown_device_or_label_names_those_there_are(tmp_path: Path, wanted
         ("[device.a]\nconnect = 'local'\nserial = '1'", 'device.a.serial: is only for connect = "adb"'),
         ("[device.a]\nconnect = 'local'\ntls = 'keys'", 'device.a.tls: is only for connect = "grpc:..."'),
         ("[device.a]\nconnect = 'grpc:a:1'\npython = 'p'", 'device.a.python: is only for connect = "ssh:..."'),
+        *(
+            (
+                f"[device.a]\nconnect = 'adb'\nadb_server = '{server}'",
+                f"device.a.adb_server: '{server}' is no adb server",
+            )
+            for server in (
+                "lab:99999",
+                "lab:0",
+                "lab:",
+                ":5037",
+                "lab:5037x",
+                "[::1]:5037",
+                "lab..host",
+                "http://lab",
+                "l" * 64,
+            )
+        ),
         ("[device.'a/b']\nconnect = 'local'", 'device."a/b": a device\'s name is letters'),
         ("[device.auto]\nconnect = 'local'", "device.auto: a device's name"),
         (

@@ -111,6 +111,18 @@ def test_a_crashed_run_goes_on_after_its_last_whole_line(tmp_path: Path) -> None
     assert read.finished
 
 
+def test_a_run_that_is_still_going_on_is_not_gone_on_with(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with Journal.create(folder, RUN), pytest.raises(UsageError, match="another rtfleet is at it"):
+        Journal.resume(folder)
+    with Journal.resume(folder), pytest.raises(UsageError, match="another rtfleet is at it"):
+        Journal.resume(folder)
+    with Journal.resume(folder) as journal:
+        journal.end(False)
+
+    assert run_file.read(folder).finished
+
+
 def test_a_launch_that_is_told_twice_is_one_launch(tmp_path: Path) -> None:
     folder = journalled(RUN, tmp_path / "run")
     with Journal.resume(folder) as journal:

@@ -52,7 +52,7 @@ def hold(
     from rtfleet.cache import cache_folder
     from rtfleet.cli import options, present
 
-    (device,) = present.told(discovery.chosen(fleet, [name]))
+    (device,) = present.told(discovery.one(fleet, name))
     seconds = options.duration_s(for_, "--for") or 0.0
     stays = device.connect.partition(":")[0] in holding.STANDING
     typer.echo(f"{device.name}: held for {for_}{'' if stays else ' while this command runs; Ctrl-C ends it'}", err=True)
@@ -75,5 +75,5 @@ def release(
     from rtfleet.cache import cache_folder
     from rtfleet.cli import present
 
-    (device,) = present.told(discovery.chosen(fleet, [name]))
+    (device,) = present.told(discovery.one(fleet, name))
     typer.echo(asyncio.run(holding.release(device, cache_folder(), force=force)))

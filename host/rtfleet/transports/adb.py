@@ -24,9 +24,13 @@ from rtfleet.transports.adb_scripts import Agent, Seen, Started
 from rtfleet.transports.local import DEVICE_HELD_EXIT_CODE
 
 START_TIMEOUT_S = 120.0
+AGENT = "the agent"
 # Of the kernel, in a shell's exit code: a signal that ended the agent is added to 128.
 _SIGSYS, _SIGKILL = 128 + 31, 128 + 9
 _COPY_TIMEOUT_S = 600.0
+# To see an agent end, which takes it a second or two. It ends as well where nobody looks, and a host that is
+# interrupted is not held up by a phone that hangs.
+_STOP_TIMEOUT_S = 10.0
 # Where an agent can't even write down what is wrong, nothing is started.
 ROOM_BYTES = 10_000_000
 
@@ -48,10 +52,9 @@ async def connect(device: Device, cache: Path) -> AsyncIterator[Link]:
     seen = await look(line)
     brought = await bundle_for(line, seen, cache)
     clock = asyncio.get_running_loop().time
-    began_s, brought_bytes = clock(), 0
-    if brought.name not in seen.bundles:
-        brought_bytes = await copy(line, brought, seen)
-    elif seen.agent is None:
+    began_s = clock()
+    brought_bytes = await bring(line, brought, seen)
+    if not brought_bytes and seen.agent is None:
         _check_room(line, seen.free_bytes, ROOM_BYTES)
     brought_s = clock() - began_s
     agent = await _agent(line, brought, seen.agent)
@@ -61,7 +64,7 @@ async def connect(device: Device, cache: Path) -> AsyncIterator[Link]:
     finally:
         # Where the phone is gone, the agent ends by itself.
         with contextlib.suppress(DeviceError):
-            await line.run(adb_scripts.stop(agent))
+            await line.run(adb_scripts.stop(agent), _STOP_TIMEOUT_S)
 
 
 async def look(line: Line) -> Seen:
@@ -88,6 +91,31 @@ async def bundle_for(line: Line, seen: Seen, cache: Path) -> Bundle:
         raise line.error(error.text, error.hint) from None
 
 
+async def bring(line: Line, brought: Bundle, seen: Seen) -> int:
+    """Have a bundle there, and whole; the bytes that were copied. Raises DeviceError.
+
+    A phone that lost its power keeps what was copied last with files that are cut short, and no agent of it would
+    ever start, or one that measures but can't load its runtime.
+    """
+    if brought.name in seen.bundles:
+        serves = seen.agent is not None and seen.agent.bundle == brought.name
+        if serves or await _is_whole(line, brought):
+            return 0
+        await line.run(adb_scripts.forget(brought.name))
+        seen = await look(line)
+    return await copy(line, brought, seen)
+
+
+async def _is_whole(line: Line, brought: Bundle) -> bool:
+    told = await line.run(adb_scripts.sizes(brought.name))
+    if told.code:
+        return True  # a phone without `find` or `stat` is believed
+    there = {
+        path.removeprefix("./"): size for size, _, path in (text.partition(" ") for text in told.stdout.splitlines())
+    }
+    return all(there.get(file.path) == str(file.size_bytes) for file in brought.files)
+
+
 async def copy(line: Line, brought: Bundle, seen: Seen) -> int:
     """Bring a bundle there, checked file by file; the bytes of it. Old ones make room for it where there is none.
 
@@ -95,7 +123,7 @@ async def copy(line: Line, brought: Bundle, seen: Seen) -> int:
         DeviceError: there is no room, or the phone is gone.
     """
     free_bytes = seen.free_bytes
-    if free_bytes is not None and free_bytes < brought.size_bytes and seen.agent is None and seen.bundles:
+    if free_bytes is not None and free_bytes < brought.size_bytes and seen.agent is None:
         await line.run(adb_scripts.FORGET_BUNDLES)
         free_bytes = adb_scripts.seen((await line.run(adb_scripts.LOOK)).stdout).free_bytes
     _check_room(line, free_bytes, brought.size_bytes)
@@ -133,8 +161,9 @@ async def _agent(line: Line, brought: Bundle, running: Agent | None) -> Agent:
         await line.run(adb_scripts.stop(running))
         running = adb_scripts.agent_of((await line.run(adb_scripts.LISTENING)).stdout)
         if running is not None and running.bundle != brought.name:
+            who = await holder(line, running)
             raise LeaseHeld(
-                f"device '{line.device}': another version of rtfleet measures on it{await holder(line, running)}",
+                f"device '{line.device}': another version of rtfleet measures on it{who and f': {who}'}",
                 "wait until that run has ended",
                 "LEASE",
             )
@@ -160,7 +189,7 @@ async def started(line: Line, brought: Bundle) -> Agent:
     raise start_error(line, told)
 
 
-def start_error(line: Line, told: Started, what: str = "the agent") -> DeviceError:
+def start_error(line: Line, told: Started, what: str = AGENT) -> DeviceError:
     """Why an agent, or something else of its bundle, did not run."""
     lines = [text for text in told.words.splitlines() if text.strip()]
     last = lines[-1] if lines else "it said nothing"
@@ -178,6 +207,13 @@ def start_error(line: Line, told: Started, what: str = "the agent") -> DeviceErr
             "free some memory: close apps, or restart it; adb logcat says who killed it",
             retryable=True,
         )
+    # Python's word for a file; of what may not be executed, the shell and the loader tell otherwise.
+    if "[Errno 13] Permission denied" in last:
+        return line.error(
+            f"{what} may not use what lies in {adb_scripts.FOLDER} ({last})",
+            f"it belongs to another user, of a root shell perhaps: adb root, adb shell rm -r {adb_scripts.FOLDER}, "
+            "adb unroot; it is copied anew",
+        )
     if code == 126 or "Permission denied" in told.words:
         return line.error(
             f"it refuses to execute what lies in {adb_scripts.FOLDER} ({last}): SELinux, or a folder without exec",
@@ -191,18 +227,19 @@ def start_error(line: Line, told: Started, what: str = "the agent") -> DeviceErr
         return line.error(f"{what} did not start: {last}", "free some space on it", kind="NO_DISK")
     return line.error(
         f"{what} ended while it started, exit code {code}: {last}",
-        f"its whole output: adb -s {line.serial} shell cat {adb_scripts.LOG}",
+        f"its whole output: adb -s {line.serial} shell cat {adb_scripts.LOG}"
+        if what == AGENT
+        else f"adb -s {line.serial} shell rm -r {adb_scripts.FOLDER}; it is copied anew",
         retryable=True,
     )
 
 
 async def holder(line: Line, agent: Agent) -> str:
-    """Who has the lease of an agent, as the end of a sentence; "" where it does not say."""
+    """Who has the lease of an agent; "" where nobody has it, or it does not say."""
     from rtfleet.client import AgentClient
 
     try:
         async with line.tunnel(agent.port) as address, AgentClient(Link(address, agent.token), line.device) as client:
-            holder = (await client.describe()).lease_holder
+            return (await client.describe()).lease_holder
     except DeviceError:
         return ""
-    return f": {holder}" if holder else ""

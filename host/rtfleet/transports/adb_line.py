@@ -70,7 +70,9 @@ class Line:
         if ran.code == 0:
             return
         said = [line.strip() for line in f"{ran.stdout}\n{ran.stderr}".splitlines() if line.strip()]
-        last = said[-1] if said else "adb said nothing"
+        # Its last line may be how far it came.
+        failed = [line for line in said if "error" in line] or said
+        last = failed[-1] if failed else "adb said nothing"
         if any(word in last for word in _FULL):
             raise self.error(f"there is no room for the agent ({last})", "free some space on it", kind="NO_DISK")
         raise self.error(f"the agent can't be copied there: {last}", f"adb -s {self.serial} push", retryable=True)

@@ -46,13 +46,12 @@ LISTENING = f"{_FUNCTIONS}\nlistening\ntrue\n"
 # Android's shell has no home, and no /tmp.
 _VARIABLES = f"export HOME={FOLDER} TMPDIR={FOLDER} ORT_DISABLE_TELEMETRY=1"
 
-FORGET_BUNDLES = f"rm -rf {BUNDLES}"
+# What a host that was killed had copied so far. One that still copies is not so old: a slow cable takes minutes.
+_FORGET_PARTS = f"find {FOLDER} -maxdepth 1 -name '.part-*' -mmin +60 -exec rm -rf {{}} + 2>/dev/null"
 
-# First goes what a cable that was pulled in the middle of a copy left there.
-MAKE_PART = f"""mkdir -p {BUNDLES} || exit 1
-find {FOLDER} -maxdepth 1 -name '.part-*' -mtime +0 -exec rm -rf {{}} +
-mktemp -d {FOLDER}/.part-XXXXXX
-"""
+FORGET_BUNDLES = f"rm -rf {BUNDLES}; {_FORGET_PARTS}"
+
+MAKE_PART = f"{_FORGET_PARTS}; mkdir -p {BUNDLES} && mktemp -d {FOLDER}/.part-XXXXXX"
 
 
 @dataclass(frozen=True)
@@ -107,10 +106,11 @@ def seen(told: str) -> Seen:
     facts = dict(line.partition(" ")[::2] for line in told.splitlines())
     abis = tuple(filter(None, facts.get("abis", "").split(",")))
     free = re.search(r"(\d+)\s+\d+%", facts.get("free", ""))
+    sdk = facts.get("sdk", "").strip()
     return Seen(
         abis=abis,
         arch=next((_ARCHES[abi] for abi in abis if abi in _ARCHES), ""),
-        sdk=int(facts.get("sdk", "").strip() or 0),
+        sdk=int(sdk) if sdk.isdecimal() else 0,
         free_bytes=int(free[1]) * 1024 if free else None,
         bundles=tuple(facts.get("bundles", "").split()),
         agent=agent_of(told),
@@ -136,6 +136,16 @@ sha256sum -c ../sums >../checked 2>&1 || {{ grep -v ': OK$' ../checked | head -n
 chmod 755 . run bin/python3 lib/ld-linux*
 [ -d {BUNDLES}/{name} ] || mv {part}/{name} {BUNDLES}/{name}
 """
+
+
+def sizes(name: str) -> str:
+    """Tell the size of each file of a bundle; what Python compiled there is none of them."""
+    return f"cd {BUNDLES}/{name} && find . -name .compiled -prune -o -type f -exec stat -c '%s %n' {{}} +"
+
+
+def forget(name: str) -> str:
+    """Remove a bundle."""
+    return f"rm -rf {BUNDLES}/{name}"
 
 
 def program(name: str, quoted: str) -> str:

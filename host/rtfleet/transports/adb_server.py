@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from rtfleet.errors import DeviceError
+from rtfleet.errors import DeviceError, UsageError
 from rtfleet.transports import Ran
 
 if TYPE_CHECKING:
@@ -70,15 +70,27 @@ class Phone:
 
 
 def server_of(adb_server: str) -> Server:
-    """The server of a fleet's `adb_server`, "host:port"; of adb's own variables, or the usual one, for ""."""
+    """The server of a fleet's `adb_server`, "host:port"; of adb's own variables, or the usual one, for "".
+
+    Raises:
+        UsageError: one of those variables names no port.
+    """
     if adb_server:
         host, _, port = adb_server.rpartition(":") if re.search(r":\d+$", adb_server) else (adb_server, "", "")
         return Server(host, int(port or DEFAULT_PORT), is_here=False)
     named = re.fullmatch(r"tcp:(?:(.+):)?(\d+)", os.environ.get("ADB_SERVER_SOCKET", ""))
     if named:
         host = named[1] or "localhost"
-        return Server("127.0.0.1" if host == "localhost" else host, int(named[2]), is_here=host == "localhost")
-    return Server("127.0.0.1", int(os.environ.get("ANDROID_ADB_SERVER_PORT") or DEFAULT_PORT), is_here=True)
+        port_there = _port("ADB_SERVER_SOCKET", named[2])
+        return Server("127.0.0.1" if host == "localhost" else host, port_there, is_here=host == "localhost")
+    variable = "ANDROID_ADB_SERVER_PORT"
+    return Server("127.0.0.1", _port(variable, os.environ.get(variable) or str(DEFAULT_PORT)), is_here=True)
+
+
+def _port(variable: str, text: str) -> int:
+    if not re.fullmatch(r"\d{1,5}", text) or not 0 < int(text) <= 65_535:
+        raise UsageError(f"${variable}: {text!r} is no port", f"unset {variable}, or let it be what adb's server has")
+    return int(text)
 
 
 async def in_thread(call: Callable[[], T]) -> T:

@@ -226,6 +226,25 @@ def test_an_agent_that_is_killed_costs_its_launch(lab: Lab, phone: EmulatedPhone
     assert not phone.processes()
 
 
+def test_another_phone_in_the_place_of_the_one_that_went_away_measures_nothing(
+    lab: Lab, phone: EmulatedPhone, adb_environment: dict[str, str]
+) -> None:
+    (lab.folder / "fleet.toml").write_text('[device.pixel]\nconnect = "adb"\n')
+    suite = lab.suite(lab.model("luna", latency_us=SLOW_US), run="{ comeback_s = 4, " + PATIENT[1:] % 2)
+    with emulated_phone(adb_environment, connected=False) as other:
+        with ending(lab.start("run", suite)) as process:
+            said = read_until(process, "launch 1 of 2")
+            phone.unplug()
+            assert other.connect() == "device"
+            said += process.communicate(timeout=stages.PATIENCE_S)[0]
+        assert not other.processes()
+    assert phone.connect() == "device"
+
+    assert process.returncode == 4 and "another device answers in its place" in said, said
+    assert len(lab.launches()["luna"]) == 1
+    wait_until(lambda: not phone.processes())
+
+
 def test_a_worker_that_the_phone_killed_has_the_phone_s_log(lab: Lab, phone: EmulatedPhone) -> None:
     log = phone.inside / "data/log"
     log.write_text("11-27 12:00:00.000  500  500 I lowmemorykiller: Kill 'python3' (1234), uid 2000\n11-27 nothing\n")

@@ -9,6 +9,8 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,10 +18,10 @@ import pytest
 from stage import wait_until
 
 from fakes.phone import EmulatedPhone, cannot_emulate, emulated_phone
-from rtfleet import holding, transports
+from rtfleet import discovery, holding, phone_doctor, transports
 from rtfleet.cache import cache_folder
 from rtfleet.client import AgentClient
-from rtfleet.errors import DeviceError, LeaseHeld
+from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
 from rtfleet.records import DeviceFacts
 from rtfleet.transports import Link
@@ -31,6 +33,7 @@ pytestmark = [
     pytest.mark.skipif(bool(cannot_emulate()), reason=cannot_emulate() or "a phone can be emulated"),
 ]
 PATIENCE_S = 60.0
+FOLDER = "/data/local/tmp/rtfleet"
 
 
 @pytest.fixture(name="_here", autouse=True)
@@ -94,6 +97,29 @@ def test_a_phone_is_described_copied_to_once_and_left_as_it_was(phone: EmulatedP
     assert "agent.json" not in phone.sh("ls /data/local/tmp/rtfleet")
 
 
+@pytest.mark.parametrize("damage", ["truncate -s 1000 {}/lib/libc.so.6", "rm -r {}/*"])
+def test_a_bundle_that_a_phone_without_power_left_half_written_is_copied_anew(
+    phone: EmulatedPhone, damage: str
+) -> None:
+    describe(device_of(phone))
+    phone.sh(f"mkdir -p {FOLDER}/.part-old && touch -t 202001010000 {FOLDER}/.part-old")
+    phone.sh(damage.format(f"{FOLDER}/bundles/rtfleet-agent-x86_64-*"))
+
+    link, facts = describe(device_of(phone))
+
+    assert link.brought_bytes > 1e8 and facts.model == "Pixel 8"
+    assert ".part" not in phone.sh(f"ls -a {FOLDER}")
+
+
+def test_a_full_phone_s_room_is_taken_from_old_bundles_and_copies_that_were_never_finished(
+    adb_environment: dict[str, str],
+) -> None:
+    with emulated_phone(adb_environment, data_bytes=300_000_000) as phone:
+        phone.sh(f"mkdir -p {FOLDER}/.part-old && head -c 200000000 /dev/zero > {FOLDER}/.part-old/x")
+        phone.sh(f"touch -t 202001010000 {FOLDER}/.part-old")
+        assert describe(device_of(phone))[0].brought_bytes > 1e8
+
+
 def test_a_phone_is_kept_awake_while_its_agent_runs(phone: EmulatedPhone) -> None:
     phone.sh("settings delete global stay_on_while_plugged_in")
 
@@ -146,6 +172,9 @@ def test_a_phone_is_held_by_hand_without_the_command_and_released(phone: Emulate
         async with connected(device) as (_, other):
             with pytest.raises(LeaseHeld, match="a demo"):
                 await other.acquire(secrets.token_hex(16), "ben@lab run 2")
+        walked = await phone_doctor.walk(device, tmp_path)
+        told = next(step.text for step in walked.steps if step.error)
+        assert "by hand measures on it" in told and ": :" not in told
         return await holding.release(device, tmp_path, force=False)
 
     said = asyncio.run(both())
@@ -220,6 +249,42 @@ def test_a_phone_that_is_unplugged_leaves_its_agent_to_end_by_itself(phone: Emul
     describe(device_of(phone))
 
 
+def test_a_host_that_is_interrupted_does_not_wait_long_for_a_phone_that_hangs(phone: EmulatedPhone) -> None:
+    async def interrupted() -> float:
+        measuring = asyncio.Event()
+
+        async def measure() -> None:
+            async with (
+                connected(device_of(phone)) as (_, client),
+                client.leased(secrets.token_hex(16), "anna@lab run 1"),
+            ):
+                measuring.set()
+                await asyncio.sleep(600)
+
+        task = asyncio.create_task(measure())
+        await measuring.wait()
+        with phone.hanging():
+            began_s = time.monotonic()
+            task.cancel()
+            await asyncio.wait([task])
+            return time.monotonic() - began_s
+
+    assert asyncio.run(interrupted()) < 25
+    wait_until(lambda: phone.connect() == "device" and not phone.processes())
+
+
+def test_a_cable_that_is_pulled_while_the_agent_is_copied_is_not_called_a_success(
+    adb_environment: dict[str, str],
+) -> None:
+    with emulated_phone(adb_environment) as phone:
+        phone.slow(20_000_000)
+        pulled = threading.Timer(3, phone.unplug)
+        pulled.start()
+        error = refused(device_of(phone))
+        pulled.join()
+    assert "can't be copied there" in error.text and "pushed" not in error.text and error.retryable
+
+
 def test_an_agent_that_is_killed_is_followed_by_another_one(phone: EmulatedPhone) -> None:
     phone.sh("settings put global stay_on_while_plugged_in 5")
 
@@ -273,7 +338,10 @@ def test_a_phone_that_was_not_asked_for_its_trust_says_so(adb_environment: dict[
         phone.unplug()
         phone.connect()
         error = refused(device_of(phone))
+        with pytest.raises(UsageError, match="unknown device 'pixel-8-h001'") as named:
+            discovery.chosen(None, ["pixel-8-h001"])
     assert "it does not trust this computer yet" in error.text and "accept the dialog" in error.hint
+    assert f"phone {phone.serial}: it does not trust this computer yet" in named.value.hint
 
 
 def test_a_32_bit_phone_can_t_be_used(adb_environment: dict[str, str]) -> None:
