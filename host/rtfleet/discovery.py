@@ -100,9 +100,9 @@ def named(listed: Sequence[Phone], known: Sequence[Device], server: Server) -> H
     own = [device for device in known if device.connect == "adb" and adb_server.server_of(device.adb_server) == server]
     serials = {device.serial for device in own}
     # A device without a serial is the only phone that can be used, else the only one, whichever that is.
-    usable = [phone for phone in listed if phone.state == adb_phone.USABLE] or listed
-    if "" in serials and len(usable) == 1:
-        serials.add(usable[0].serial)
+    likely = [phone for phone in listed if phone.state == adb_phone.USABLE] or listed
+    if "" in serials and len(likely) == 1:
+        serials.add(likely[0].serial)
     strange = [phone for phone in listed if phone.serial not in serials]
     usable = [phone for phone in strange if phone.state == adb_phone.USABLE]
     short = Counter(map(_name, usable))

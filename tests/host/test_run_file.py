@@ -35,7 +35,7 @@ from rtfleet.errors import RtfleetError, UsageError
 from rtfleet.fidelity import AgainstLabels, Detections, Recognition
 from rtfleet.loop import Cache, Carried, Chain, Edge, Seq2Seq
 from rtfleet.operators import Operators
-from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Reading, Run
+from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Launch, Reading, Run
 from rtfleet.run_file import Journal
 from rtfleet.run_json import FORMAT_VERSION
 
@@ -131,13 +131,19 @@ def test_a_launch_that_is_told_twice_is_one_launch(tmp_path: Path) -> None:
     assert len(run_file.read(folder).results[0].launches) == 2
 
 
-def test_a_launch_that_was_cut_off_and_taken_up_again_is_the_whole_one(tmp_path: Path) -> None:
+def taken_up(folder: Path) -> Launch:
+    """A run whose second launch was cut off and is whole by now: that launch."""
     whole = measured_launch("l2", round_=2)
     cut_off = dataclasses.replace(whole, latency_ns=whole.latency_ns[:3])
-    with Journal.create(tmp_path / "run", RUN) as journal:
+    with Journal.create(folder, RUN) as journal:
         journal.case(WHOLE)
         journal.launch(WHOLE.case.id, cut_off)
         journal.launch(WHOLE.case.id, whole)
+    return whole
+
+
+def test_a_launch_that_was_cut_off_and_taken_up_again_is_the_whole_one(tmp_path: Path) -> None:
+    whole = taken_up(tmp_path / "run")
 
     (kept,) = run_file.read(tmp_path / "run").results[0].launches
 
@@ -145,12 +151,7 @@ def test_a_launch_that_was_cut_off_and_taken_up_again_is_the_whole_one(tmp_path:
 
 
 def test_a_host_that_dies_while_it_writes_a_launch_anew_leaves_it_open(tmp_path: Path) -> None:
-    whole = measured_launch("l2", round_=2)
-    cut_off = dataclasses.replace(whole, latency_ns=whole.latency_ns[:3])
-    with Journal.create(tmp_path / "run", RUN) as journal:
-        journal.case(WHOLE)
-        journal.launch(WHOLE.case.id, cut_off)
-        journal.launch(WHOLE.case.id, whole)
+    taken_up(tmp_path / "run")
     path = tmp_path / "run" / "journal.jsonl"
     *written, _last = path.read_bytes().splitlines(keepends=True)
 

@@ -125,7 +125,7 @@ async def copy(line: Line, brought: Bundle, seen: Seen) -> int:
     free_bytes = seen.free_bytes
     if free_bytes is not None and free_bytes < brought.size_bytes and seen.agent is None:
         await line.run(adb_scripts.FORGET_BUNDLES)
-        free_bytes = adb_scripts.seen((await line.run(adb_scripts.LOOK)).stdout).free_bytes
+        free_bytes = (await look(line)).free_bytes
     _check_room(line, free_bytes, brought.size_bytes)
     part = (await line.run(adb_scripts.MAKE_PART)).stdout.strip()
     if not part.startswith(adb_scripts.FOLDER):

@@ -356,13 +356,12 @@ def test_an_android_of_long_ago_can_t_be_used(adb_environment: dict[str, str]) -
     assert "its Android is too old: API level 22" in error.text
 
 
-def test_what_is_left_of_a_copy_that_was_cut_off_is_removed_after_a_day(adb_environment: dict[str, str]) -> None:
-    place = "/data/local/tmp/rtfleet"
+def test_what_is_left_of_a_copy_that_was_cut_off_is_removed_after_an_hour(adb_environment: dict[str, str]) -> None:
     with emulated_phone(adb_environment) as phone:
-        phone.sh(f"mkdir -p {place}/.part-old {place}/.part-now; touch {place}/.part-old/run")
-        phone.sh(f"touch -d 2020-01-01T00:00:00 {place}/.part-old")
+        phone.sh(f"mkdir -p {FOLDER}/.part-old {FOLDER}/.part-now; touch {FOLDER}/.part-old/run")
+        phone.sh(f"touch -d 2020-01-01T00:00:00 {FOLDER}/.part-old")
         describe(device_of(phone))
-        left = phone.sh(f"ls -A {place}").split()
+        left = phone.sh(f"ls -A {FOLDER}").split()
     assert ".part-now" in left and not {name for name in left if name.startswith(".part-")} - {".part-now"}
 
 
