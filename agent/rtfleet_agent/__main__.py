@@ -133,6 +133,8 @@ def _serve(options: argparse.Namespace) -> int:
     stop = threading.Event()
     given = _given_token(options)
     token = given or secrets.token_hex(32)
+    # From here on what was begun is undone, also where the end comes while the agent starts.
+    _stop_on_signals(stop)
     with contextlib.ExitStack() as stack:
         lock = stack.enter_context(holding_device(identity))
         device = read_device(identity)
@@ -146,18 +148,18 @@ def _serve(options: argparse.Namespace) -> int:
         token_file = None if given or tls else _write_secret(folder / "token", token)
         service = Service(device, store, leases, launches, python)
         server, address = create_server(service, tls or token, options.host, options.port)
-        _stop_on_signals(stop)
         if options.exit_on_eof:
             threading.Thread(target=_wait_for_eof, args=(stop,), name="stdin", daemon=True).start()
         if options.linger_s is not None:
             signal.signal(signal.SIGUSR1, lambda *_: _stop_if_free(stop, leases, service.attendance, 0.0))
-            linger = (stop, leases, service.attendance, options.linger_s)
-            threading.Thread(target=_linger, args=linger, name="linger", daemon=True).start()
         server.start()
         line = _tell(lock, address, identity, token_file)
         if options.state_file is not None:
             _write_secret(options.state_file, json.dumps({**line, "token": token, "python": python}))
             stack.callback(options.state_file.unlink, missing_ok=True)
+        if options.linger_s is not None:
+            linger = (stop, leases, service.attendance, options.linger_s, options.state_file)
+            threading.Thread(target=_linger, args=linger, name="linger", daemon=True).start()
         stop.wait()
         if options.state_file is not None:
             # Nobody is to find it any more.
@@ -225,9 +227,13 @@ def _write_secret(path: Path, text: str) -> Path:
     """A file that only this user can read; whole or not there."""
     part = path.with_name(f".{path.name}.{os.getpid()}")
     part.unlink(missing_ok=True)
-    with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(text + "\n")
-    return part.replace(path)
+    try:
+        with open(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text + "\n")
+        return part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
@@ -243,12 +249,15 @@ def _wait_for_eof(stop: threading.Event) -> None:
     stop.set()
 
 
-def _linger(stop: threading.Event, leases: Leases, attendance: Attendance, linger_s: float) -> None:
-    """Stops an agent that nobody has wanted for so long."""
+def _linger(
+    stop: threading.Event, leases: Leases, attendance: Attendance, linger_s: float, state_file: Path | None
+) -> None:
+    """Stops an agent that nobody has wanted for so long, or that nobody can find any more."""
     while not stop.wait(min(1.0, linger_s / 4)):
         if leases.held() is not None:
             attendance.note()
-        _stop_if_free(stop, leases, attendance, linger_s)
+        lost = state_file is not None and not state_file.exists()
+        _stop_if_free(stop, leases, attendance, 0.0 if lost else linger_s)
 
 
 def _stop_if_free(stop: threading.Event, leases: Leases, attendance: Attendance, idle_s: float) -> None:

@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ LEASE_LASTS_S = 30.0
 _SHORTEST_LEASE_ID = 16
 # Nobody means to hold a device for longer without a word.
 _LONGEST_S = 7 * 86_400.0
+_ENDING = "the agent that served the device so far is just ending"
 # An agent that has the lock but does not listen yet answers when it does.
 _ASKER_WAITS_S = 6.0
 
@@ -71,7 +71,7 @@ class Leases:
             raise Refusal("INVALID_ARGUMENT", "lease_id must be a secret of at least 128 bits that the host draws")
         with self._mutex:
             if self._retired:
-                raise Refusal("FAILED_PRECONDITION", "the agent that served the device so far is just ending")
+                raise Refusal("UNAVAILABLE", _ENDING)
             remaining = self._expires_at - self._now()
             if remaining > 0 and not self._is(lease_id):
                 why = f" ({self._reason})" if self._reason else ""
@@ -95,7 +95,7 @@ class Leases:
         """
         with self._mutex:
             self._require(lease_id)
-            self._expires_at = max(self._expires_at, self._now() + self._lasts_s)
+            self._prolong()
             return self._lasts_s
 
     def release(self, lease_id: str, *, force: bool = False) -> None:
@@ -106,7 +106,7 @@ class Leases:
         """
         with self._mutex:
             if force or self._is(lease_id):
-                self._expires_at = 0.0
+                self._lease_id, self._expires_at = "", 0.0
 
     def retire(self) -> bool:
         """Gives no lease any more. False, and no change, where somebody holds one."""
@@ -115,9 +115,15 @@ class Leases:
             return self._retired
 
     def check(self, lease_id: str) -> None:
-        """Raises Refusal where `lease_id` does not hold the device now."""
+        """Raises Refusal where `lease_id` does not hold the device.
+
+        A lease that ran out holds it again where nobody took the device meanwhile: a laptop that slept is back. One
+        that was released does not, whoever released it.
+        """
         with self._mutex:
             self._require(lease_id)
+            if self._expires_at <= self._now():
+                self._prolong()
 
     def remaining_s(self, lease_id: str) -> float:
         """Seconds until this lease is lost; 0 or less where it is lost already."""
@@ -133,11 +139,17 @@ class Leases:
             return Held(self._lease_id, self._holder, remaining, self._since_unix_s, self._reason)
 
     def _is(self, lease_id: str) -> bool:
-        return hmac.compare_digest(self._lease_id.encode(), lease_id.encode())
+        """Whether it is the lease that the device was given to last, and that was not released."""
+        return bool(lease_id) and hmac.compare_digest(self._lease_id.encode(), lease_id.encode())
+
+    def _prolong(self) -> None:
+        self._expires_at = max(self._expires_at, self._now() + self._lasts_s)
 
     def _require(self, lease_id: str) -> None:
         remaining = self._expires_at - self._now()
-        if remaining <= 0:
+        if remaining <= 0 and self._retired:
+            raise Refusal("UNAVAILABLE", _ENDING)
+        if remaining <= 0 and not self._is(lease_id):
             raise Refusal("FAILED_PRECONDITION", "the lease is not held: it expired or was released; acquire one first")
         if not self._is(lease_id):
             raise Refusal(
@@ -182,7 +194,8 @@ def hold_device(identity: str) -> DeviceLock:
     name = "rtfleet-agent-" + hashlib.sha256(identity.encode()).hexdigest()[:32]
     if platform.system() == "Linux":
         return _hold_abstract_socket("\0" + name)
-    return _hold_file(Path(tempfile.gettempdir()) / f"{name}.lock")
+    # On a Mac each session has a $TMPDIR of its own, and /tmp is tidied up under a standing agent.
+    return hold_file(Path("/var/tmp") / f"{name}.lock")
 
 
 def _hold_abstract_socket(name: str) -> DeviceLock:
@@ -234,8 +247,16 @@ def _ask_holder(name: str) -> Server | None:
     return None
 
 
-def _hold_file(path: Path) -> DeviceLock:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+def hold_file(path: Path) -> DeviceLock:
+    """The lock as a locked file, which stays and which every user of the machine can lock.
+
+    Raises:
+        DeviceBusy: another agent holds it.
+    """
+    # The folder is everybody's: what somebody laid there in its place is not followed.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    with contextlib.suppress(PermissionError):  # another user's, who has done it
+        os.fchmod(descriptor, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -244,9 +265,10 @@ def _hold_file(path: Path) -> DeviceLock:
             server = Server(**json.loads(os.pread(descriptor, 4096, 0)))
         os.close(descriptor)
         raise DeviceBusy(server) from error
+    # What the agent before this one said of itself.
+    os.ftruncate(descriptor, 0)
 
     def announce(server: Server) -> None:
-        os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(asdict(server)).encode(), 0)
 
     return DeviceLock(lambda: os.close(descriptor), announce)

@@ -203,10 +203,10 @@ class Service(agent_pb2_grpc.AgentServicer):
     def _runtime_facts(self) -> tuple[RuntimeFacts, ...]:
         if self._facts:
             return self._facts
-        if self._launches.running:
-            reason = "not known yet, and a launch is running; ask again after it"
-            return tuple(RuntimeFacts(name, "", "", (), error=reason) for name in RUNTIMES)
         with self._alone, self._scratch() as folder, ThreadPoolExecutor(len(RUNTIMES)) as pool:
+            if self._launches.running:
+                reason = "not known yet, and a launch is running; ask again after it"
+                return tuple(RuntimeFacts(name, "", "", (), error=reason) for name in RUNTIMES)
             if not self._facts:
                 self._facts = tuple(pool.map(lambda name: self._facts_of(name, folder), RUNTIMES))
             return self._facts

@@ -27,6 +27,8 @@ MAX_REPEATS = 2
 # How long the devices that answered wait for the others, before the run is planned and its first export begins.
 GRACE_S = 3.0
 LOOK_AGAIN_S = 2.0
+# Kinds of errors that say nothing against a device.
+_NOT_ITS_FAULT = ("LEASE", "SET_ASIDE", "NO_ADB_SERVER")
 
 
 async def run_campaign(order: Order, exports: Exports, journal: Journal, tell: Tell) -> None:
@@ -132,6 +134,7 @@ class _Done:
 
     Attributes:
         identity: Of the device that joined; "" before.
+        recovered: Launches by their case's id that an earlier host began, and whose events the agent kept for it.
         rounds: Those that a case has had, those of an earlier host with its good launches.
         fitness: How fit the device was, launch by launch.
         open: The launch that runs, or ran when the device went away.
@@ -140,6 +143,7 @@ class _Done:
 
     lease_id: str
     identity: str = ""
+    recovered: dict[str, Launch] = field(default_factory=dict)
     inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
     cases: list[Joined] = field(default_factory=list)
     launches: dict[str, list[Launch]] = field(default_factory=dict)
@@ -148,6 +152,16 @@ class _Done:
     open: tuple[Joined, LaunchOrder] | None = None
     compared: set[str] = field(default_factory=set)
     profiled: set[str] = field(default_factory=set)
+
+    @property
+    def open_launch(self) -> str:
+        """Its id; "" where there is none."""
+        return self.open[1].launch_id if self.open else ""
+
+    def held_before(self, campaign: Campaign, joined: Joined) -> tuple[Launch, ...]:
+        """Launches of a case that are an earlier host's."""
+        recovered = self.recovered.get(joined.case.id)
+        return (*campaign.held_launches(joined), *((recovered,) if recovered else ()))
 
 
 async def _device(campaign: Campaign, handout: preparing.Handout, device: Device) -> None:
@@ -160,10 +174,11 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
         try:
             station.refuse_set_aside(order, device)
             connecting = station.connected(
-                order, device, campaign.journal, done.inbox, done.lease_id, identity=done.identity
+                order, device, campaign.journal, done.inbox, done.lease_id, done.identity, done.open_launch
             )
             async with connecting as here:
                 done.identity = here.facts.identity
+                done.recovered.update(here.recovered)
                 if not campaign.roster.join(here):
                     return
                 campaign.tell(events.DeviceConnected(here.facts))
@@ -193,7 +208,7 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
             break
         campaign.tell(events.Waiting(device.name, "", (problem.text,)))
         await asyncio.sleep(min(left_s, LOOK_AGAIN_S))
-    if problem.kind not in ("LEASE", "SET_ASIDE"):
+    if problem.kind not in _NOT_ITS_FAULT:
         holding.after_run(order.cache, device, problem.text)
     lost = campaign.roster.lose(device, problem)
     campaign.tell(events.DeviceLost(device.name, station.case_error(problem)))
@@ -234,6 +249,7 @@ async def _take_up(campaign: Campaign, here: Station, done: _Done) -> None:
     # It takes the place of what was written of it when the line broke.
     campaign.journal.launch(joined.case.id, launch)
     held.append(launch)
+    campaign.tell(events.LaunchTakenUp(here.device.name, joined.case.id, launch))
     await here.client.acknowledge(asked.launch_id)
 
 
@@ -253,7 +269,7 @@ async def _measure(campaign: Campaign, here: Station, done: _Done) -> None:
 
     def hopeless(joined: Joined) -> bool:
         """A failure of this run that measuring again does not cure; one of an earlier run may have been mended."""
-        new = launches[joined.case.id][len(campaign.held_launches(here, joined)) :]
+        new = launches[joined.case.id][len(done.held_before(campaign, joined)) :]
         return any(launch.error and not launch.error.retryable for launch in new)
 
     async def launch(joined: Joined) -> None:
@@ -273,11 +289,13 @@ async def _measure(campaign: Campaign, here: Station, done: _Done) -> None:
         async for joined in arrivals:
             resume.check_case(campaign.order.evidence, joined.case, joined.artifact)
             cases.append(joined)
-            launches[joined.case.id] = list(campaign.held_launches(here, joined))
+            launches[joined.case.id] = list(done.held_before(campaign, joined))
             rounds[joined.case.id] = good(joined)
             campaign.journal.case(CaseResult(joined.case, joined.artifact, joined.budgets))
             await launching.push(campaign, here, joined.artifact)
             campaign.tell(events.CaseJoined(joined.case))
+            if joined.case.id in done.recovered:
+                campaign.tell(events.LaunchTakenUp(here.device.name, joined.case.id, done.recovered[joined.case.id]))
             if campaign.order.baseline is None and good(joined) < wanted(joined):
                 await launch(joined)
     finally:

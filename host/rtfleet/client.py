@@ -298,6 +298,21 @@ class AgentClient:
             if error.code() != grpc.StatusCode.NOT_FOUND:  # it has nothing of one that it refused
                 raise self._error(error) from error
 
+    async def cancel_running(self, but: str = "") -> None:
+        """End what this lease still has running there: nobody looks at it any more.
+
+        Args:
+            but: A launch that is still to be taken up; "" is none.
+        """
+        request = pb.ListLaunchesRequest(lease_id=self.lease_id)
+        reply: pb.ListLaunchesReply = await self._call(
+            self._stub.ListLaunches(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S)
+        )
+        for one in reply.launches:
+            if one.running and one.launch_id != but:
+                await self.cancel(one.launch_id)
+                await self.acknowledge(one.launch_id)
+
     async def finish(self, launch_id: str) -> None:
         """End the launch after the block in hand."""
         request = pb.LaunchRef(lease_id=self.lease_id, launch_id=launch_id)

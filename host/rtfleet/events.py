@@ -130,6 +130,15 @@ class LaunchEnded:
 
 
 @dataclass(frozen=True)
+class LaunchTakenUp:
+    """A launch whose end no host saw: its device kept it, and it counts like any other."""
+
+    device: str
+    case_id: str
+    launch: Launch
+
+
+@dataclass(frozen=True)
 class CaseMeasured:
     """All launches of a case are in."""
 
@@ -157,6 +166,7 @@ Event: TypeAlias = (
     | LaunchStarted
     | Progress
     | LaunchEnded
+    | LaunchTakenUp
     | CaseMeasured
     | Ended
 )

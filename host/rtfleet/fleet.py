@@ -102,7 +102,7 @@ def choose(devices: Sequence[Device], wanted: Sequence[str], count: int | None =
     """
     chosen = tuple(devices) if not wanted or "auto" in wanted else _named(devices, wanted)
     if count is not None and count > len(chosen):
-        raise UsageError(f"--count {count}: there are {len(chosen)} such devices", "name more, or ask for fewer")
+        raise UsageError(f"--count {count}: there are only {len(chosen)} to choose from", "name more, or ask for fewer")
     return chosen
 
 

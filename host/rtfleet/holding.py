@@ -8,6 +8,7 @@ import hashlib
 import json
 import platform
 import secrets
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,8 +70,11 @@ def after_run(cache: Path, device: Device, error: str) -> None:
         keep(cache, device, now)
 
 
-async def hold(device: Device, cache: Path, seconds: float, reason: str) -> None:
+async def hold(device: Device, cache: Path, seconds: float, reason: str, tell: Callable[[float], None]) -> None:
     """Keep everybody else off a device, also after this process where its agent stays; else until it is cancelled.
+
+    Args:
+        tell: Is given the seconds for which it is held, as soon as it is: no lease is shorter than the agent's usual.
 
     Raises:
         LeaseHeld: somebody else has it.
@@ -78,7 +82,7 @@ async def hold(device: Device, cache: Path, seconds: float, reason: str) -> None
     """
     lease_id, known = secrets.token_hex(16), health(cache, device)
     async with transports.connect(device, cache) as link, AgentClient(link, device.name) as client:
-        await client.acquire(known.lease_id or lease_id, _holder(), seconds, reason)
+        tell(await client.acquire(known.lease_id or lease_id, _holder(), seconds, reason))
         if device.connect.partition(":")[0] in STANDING:
             keep(cache, device, Health(known.errors, known.last, known.lease_id or lease_id))
             return

@@ -53,11 +53,10 @@ class Campaign:
         """Good launches that a case is to have in the end."""
         return self.order.evidence.launches.get(case_id, self.order.suite.settings.run.launches)
 
-    def held_launches(self, here: Station, joined: Joined) -> tuple[Launch, ...]:
-        """Launches of a case that an earlier host wrote down, or that the agent kept for it."""
+    def held_launches(self, joined: Joined) -> tuple[Launch, ...]:
+        """Launches of a case that an earlier host wrote down."""
         result = self.order.evidence.results.get(joined.case.id)
-        recovered = here.recovered.get(joined.case.id)
-        return (*(result.launches if result else ()), *((recovered,) if recovered else ()))
+        return result.launches if result else ()
 
     def is_complete(self, case_id: str) -> bool:
         """Whether an earlier host measured all that the case was asked for then."""

@@ -123,7 +123,7 @@ class Roster:
 
 def case_error(error: DeviceError) -> CaseError:
     """The error of a device as that of a case on it."""
-    kind = "LEASE" if isinstance(error, LeaseHeld) else "DEVICE"
+    kind = "LEASE" if isinstance(error, LeaseHeld) else "NO_DISK" if error.kind == "NO_DISK" else "DEVICE"
     return CaseError(kind, error.text, error.hint, error.retryable)
 
 
@@ -135,6 +135,7 @@ async def connected(
     inbox: asyncio.Queue[Joined | None],
     lease_id: str,
     identity: str = "",
+    open_launch: str = "",
 ) -> AsyncIterator[Station]:
     """The device, connected, described and leased, until the block ends.
 
@@ -142,6 +143,7 @@ async def connected(
         inbox: Of its cases; the same one where it comes back.
         lease_id: Likewise: an agent knows its host by it.
         identity: Of the device when it went away.
+        open_launch: What it measured then; it goes on. Whatever else still runs of this lease is ended.
 
     Raises:
         LeaseHeld: somebody else measures on it.
@@ -160,6 +162,7 @@ async def connected(
         holder = f"{getpass.getuser()}@{platform.node()} run {order.run_id}"
         async with client.leased(lease_id, holder):
             recovered = await _recover(order, device, client, journal)
+            await client.cancel_running(but=open_launch)
             yield Station(device, client, facts, matched, recovered, inbox, link.brought_bytes, link.brought_s)
 
 

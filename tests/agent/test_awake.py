@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import subprocess
+import sys
+import uuid
 from pathlib import Path
+
+from agents import wait_until
 
 from rtfleet_agent.awake import kept_awake
 
@@ -40,6 +46,23 @@ def test_an_agent_after_one_that_was_killed_restores_the_phone_s_own(tmp_path: P
         assert phone.value == "7"
 
     assert phone.value == "3"
+
+
+def test_an_agent_that_is_ended_while_it_starts_restores_it_too(tmp_path: Path) -> None:
+    settings = tmp_path / "bin" / "settings"
+    settings.parent.mkdir()
+    # Slow, as on a phone that has just woken up.
+    settings.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/asked\nsleep 1\necho 3\n')
+    settings.chmod(0o755)
+    command = [sys.executable, "-m", "rtfleet_agent", "serve", "--keep-awake", "--as", f"awake-{uuid.uuid4().hex}"]
+    environment = {**os.environ, "ANDROID_ROOT": str(tmp_path)}
+    with subprocess.Popen([*command, "--store", str(tmp_path / "store")], env=environment) as agent:
+        wait_until(lambda: (tmp_path / "asked").exists() and "put" in (tmp_path / "asked").read_text())
+        agent.terminate()
+        assert agent.wait(30) == 0
+
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert [words.split()[-1] for words in asked if words.startswith("put")] == ["7", "3"]
 
 
 def test_a_phone_without_that_setting_is_served_all_the_same(tmp_path: Path) -> None:

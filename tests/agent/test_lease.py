@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import stat
 import uuid
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from agents import Clock
 
-from rtfleet_agent.lease import DeviceBusy, Leases, Server, hold_device
+from rtfleet_agent.lease import DeviceBusy, DeviceLock, Leases, Server, hold_device, hold_file
 from rtfleet_agent.refusal import Refusal
 
 ANN, BOB = "ann-secret-0123456789", "bob-secret-0123456789"
@@ -59,10 +62,51 @@ def test_a_lease_that_is_not_renewed_is_lost(leases: Leases, clock: Clock) -> No
     clock.now_s = 59
 
     assert leases.held() is None
-    with pytest.raises(Refusal, match="acquire one first"):
-        leases.renew(ANN)
     leases.acquire(BOB, "bob")
     assert leases.remaining_s(ANN) == 0
+    clock.now_s = 100
+    for call in (leases.renew, leases.check):
+        with pytest.raises(Refusal, match="acquire one first"):
+            call(ANN)
+
+
+@pytest.mark.parametrize("call", [Leases.renew, Leases.check])
+def test_a_host_that_slept_has_its_lease_again_where_nobody_took_the_device(
+    leases: Leases, clock: Clock, call: Callable[[Leases, str], object]
+) -> None:
+    leases.acquire(ANN, "ann")
+    clock.now_s = 1000
+    call(leases, ANN)
+
+    assert leases.remaining_s(ANN) == 30
+    with pytest.raises(Refusal, match="leased to ann"):
+        leases.acquire(BOB, "bob")
+
+
+@pytest.mark.parametrize("call", [Leases.renew, Leases.check])
+def test_a_lease_that_was_ended_by_force_is_not_had_again(
+    leases: Leases, call: Callable[[Leases, str], object]
+) -> None:
+    leases.acquire(ANN, "ann")
+    leases.release("", force=True)
+    with pytest.raises(Refusal, match="expired or was released"):
+        call(leases, ANN)
+
+
+def test_no_secret_at_all_holds_nothing(leases: Leases) -> None:
+    for _ in range(2):
+        with pytest.raises(Refusal, match="acquire one first"):
+            leases.check("")
+        leases.release("", force=True)
+
+
+def test_an_agent_that_is_ending_is_one_that_does_not_answer(leases: Leases, clock: Clock) -> None:
+    leases.acquire(ANN, "ann")
+    clock.now_s = 31
+    assert leases.retire()
+    with pytest.raises(Refusal, match="just ending") as refused:
+        leases.check(ANN)
+    assert refused.value.status == "UNAVAILABLE"
 
 
 def test_a_released_device_is_free_and_only_its_holder_can_release_it(leases: Leases) -> None:
@@ -84,14 +128,42 @@ def test_refusals_never_show_the_secret(leases: Leases) -> None:
         leases.acquire(BOB, "bob")
 
 
-def test_a_device_is_held_once_and_the_second_learns_by_whom() -> None:
+@pytest.mark.parametrize("way", ["this system's", "a file"])
+def test_a_device_is_held_once_and_the_second_learns_by_whom(way: str, tmp_path: Path) -> None:
+    def hold(identity: str) -> DeviceLock:
+        return hold_device(identity) if way == "this system's" else hold_file(tmp_path / identity)
+
     identity = uuid.uuid4().hex
-    lock = hold_device(identity)
+    lock = hold(identity)
     lock.announce(Server(4711, "127.0.0.1:5000", "2026-01-01T00:00:00+00:00"))
     try:
         with pytest.raises(DeviceBusy, match=r"agent pid 4711 at 127.0.0.1:5000 since 2026-01-01T00.*--as NAME"):
-            hold_device(identity)
-        hold_device(identity + "-emulated").close()
+            hold(identity)
+        hold(identity + "-emulated").close()
     finally:
         lock.close()
-    hold_device(identity).close()
+    hold(identity).close()
+
+
+def test_a_locked_file_tells_nothing_of_the_agent_before_this_one(tmp_path: Path) -> None:
+    before = hold_file(tmp_path / "lock")
+    before.announce(Server(4711, "127.0.0.1:5000", "2026-01-01T00:00:00+00:00"))
+    before.close()
+
+    lock = hold_file(tmp_path / "lock")
+    try:
+        with pytest.raises(DeviceBusy, match="served by another agent"):
+            hold_file(tmp_path / "lock")
+    finally:
+        lock.close()
+
+
+def test_a_locked_file_is_for_every_user_and_follows_nobody_s_link(tmp_path: Path) -> None:
+    lock = hold_file(tmp_path / "lock")
+    assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o666
+    lock.close()
+    (tmp_path / "mine").write_text("dear to me")
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="symbolic links"):
+        hold_file(tmp_path / "link")
+    assert (tmp_path / "mine").read_text() == "dear to me"

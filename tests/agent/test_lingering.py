@@ -72,6 +72,16 @@ def test_one_that_is_leased_stays_until_it_is_free(tmp_path: Path) -> None:
         assert process.wait(30) == 0
 
 
+def test_one_that_nobody_can_find_any_more_ends_when_it_is_free(tmp_path: Path) -> None:
+    with lingering(tmp_path, "600") as (process, state, stub):
+        stub.AcquireLease(pb.AcquireLeaseRequest(lease_id=LEASE_ID, lasts_s=600), metadata=metadata(state), timeout=30)
+        (tmp_path / "state.json").unlink()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(2.5)
+        stub.ReleaseLease(pb.ReleaseLeaseRequest(lease_id=LEASE_ID), metadata=metadata(state), timeout=30)
+        assert process.wait(30) == 0
+
+
 def test_one_that_is_free_ends_when_it_is_told_to(tmp_path: Path) -> None:
     with lingering(tmp_path, "600") as (process, _, _stub):
         process.send_signal(signal.SIGUSR1)

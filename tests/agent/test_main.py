@@ -71,6 +71,15 @@ def alive(pid: int) -> bool:
         return False
 
 
+def test_a_state_file_that_can_t_be_written_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    (tmp_path / "state.json").mkdir()
+
+    refused = run("--as", uuid.uuid4().hex, "--store", tmp_path / "store", "--state-file", tmp_path / "state.json")
+
+    assert refused.returncode == 2 and "state.json" in refused.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["state.json", "store"]
+
+
 def test_one_json_line_says_where_it_listens_and_a_sigterm_ends_it_cleanly(tmp_path: Path) -> None:
     with serving(tmp_path / "store", name="one-line") as served:
         token_file = Path(served.line["token_file"])

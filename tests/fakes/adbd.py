@@ -270,6 +270,10 @@ async def control(phone: Phone, words: list[str]) -> str:
             phone.authorized = yes == "yes"
             for link in list(phone.links) if phone.authorized else []:
                 await link.allow()
+        case ["boot", state]:
+            phone.banner = f"{state}::{phone.banner.partition('::')[2]}"
+            for link in list(phone.links):
+                link.close()
         case ["slow", bytes_per_s]:
             phone.bytes_per_s = int(bytes_per_s)
         case ["leave", megabytes]:

@@ -113,6 +113,10 @@ class EmulatedPhone:
         """What its owner says to "Allow USB debugging?"."""
         self._tell(f"authorize {'yes' if yes else 'no'}")
 
+    def boot_into(self, state: str) -> None:
+        """It is restarted into Android ("device"), "recovery", "sideload", ..., as far as adb can see."""
+        self._tell(f"boot {state}")
+
     def slow(self, bytes_per_s: int) -> None:
         """A poor cable; 0 is a good one."""
         self._tell(f"slow {bytes_per_s}")

@@ -174,9 +174,10 @@ def wait_until(true: Callable[[], object]) -> None:
 
 
 def journal(run: Path) -> list[dict[str, Any]]:
-    """The records of a run's journal, the header first."""
+    """The records of a run's journal, the header first; none of a run whose folder is just being made."""
+    path = run / "journal.jsonl"
     # The last line may be half written yet.
-    return [strict(line) for line in (run / "journal.jsonl").read_text().split("\n")[:-1]]
+    return [strict(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
 
 
 def only(values: Sequence[Any]) -> Any:

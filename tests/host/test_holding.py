@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from pathlib import Path
 
@@ -47,6 +48,20 @@ def test_what_is_no_health_is_a_good_one(tmp_path: Path, text: str) -> None:
     file.write_text(text)
 
     assert holding.health(tmp_path, device) == Health()
+
+
+@pytest.mark.slow
+def test_a_hold_says_for_how_long_it_really_is(tmp_path: Path) -> None:
+    told: list[float] = []
+
+    async def held() -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(20):
+                await holding.hold(emulated(), tmp_path, 2, "", told.append)
+
+    asyncio.run(held())
+
+    assert told == [30.0], "no lease is shorter"
 
 
 def test_releasing_a_device_forgets_its_errors_without_asking_it(tmp_path: Path) -> None:

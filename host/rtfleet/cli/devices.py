@@ -51,12 +51,17 @@ def hold(
     from rtfleet import discovery, holding
     from rtfleet.cache import cache_folder
     from rtfleet.cli import options, present
+    from rtfleet.report import words
 
     (device,) = present.told(discovery.one(fleet, name))
     seconds = options.duration_s(for_, "--for") or 0.0
     stays = device.connect.partition(":")[0] in holding.STANDING
-    typer.echo(f"{device.name}: held for {for_}{'' if stays else ' while this command runs; Ctrl-C ends it'}", err=True)
-    asyncio.run(holding.hold(device, cache_folder(), seconds, reason))
+
+    def tell(held_s: float) -> None:
+        until = "" if stays else " while this command runs; Ctrl-C ends it"
+        typer.echo(f"{device.name}: held for {words.duration(held_s)}{until}", err=True)
+
+    asyncio.run(holding.hold(device, cache_folder(), seconds, reason, tell))
 
 
 @app.command()

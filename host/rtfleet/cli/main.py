@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -19,6 +20,9 @@ from rtfleet.cli.pki import app as pki_app
 from rtfleet.cli.run import run
 from rtfleet.cli.show import show
 from rtfleet.errors import RtfleetError
+
+# Before any command loads gRPC: what that has to say of a line that broke, rtfleet says in words of its own.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 EXIT_INTERNAL = 5
 EXIT_INTERRUPTED = 130

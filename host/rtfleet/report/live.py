@@ -114,6 +114,8 @@ def after(view: View, event: events.Event) -> View:
                 numbers = (station.launch, _numbers(station.progress))
                 view = replace(view, measured={**_without(view.measured, case_id), case_id: numbers})
             return _with(view, device, doing="between launches", progress=None, done=station.done + 1)
+        case events.LaunchTakenUp(device):
+            return _with(view, device, done=view.stations.get(device, Station(device)).done + 1)
         case _:
             return view
 
@@ -141,8 +143,10 @@ def news(event: events.Event) -> tuple[str, ...]:
             return _trouble(device, error.text, error.hint)
         case events.CaseFailed(case_id, _, error):
             return _trouble(case_id, error.text, error.hint)
-        case events.LaunchEnded(_, case_id, launch) if launch.error:
+        case events.LaunchEnded(_, case_id, launch) | events.LaunchTakenUp(_, case_id, launch) if launch.error:
             return _trouble(f"{case_id}: launch {launch.round}", launch.error.text, launch.error.hint)
+        case events.LaunchTakenUp(device, case_id, launch):
+            return (visible(f"{case_id}: launch {launch.round}: taken up, {device} kept what it measured"),)
         case events.Ended(interrupted) if interrupted:
             return ("interrupted: leases are released, what was measured is kept",)
         case _:

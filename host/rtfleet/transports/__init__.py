@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,11 @@ def connect(device: Device, cache: Path) -> AbstractAsyncContextManager[Link]:
     if way == "ssh":
         return ssh.connect(device, rest, cache)
     return adb.connect(device, cache)  # fleet.py lets no other through
+
+
+def linger_s() -> float:
+    """How long an agent that nobody wants any more stays; $RTFLEET_LINGER_S is for tests."""
+    return float(os.environ.get("RTFLEET_LINGER_S") or 60.0)
 
 
 def no_room(size_bytes: int, free_bytes: int) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from rtfleet import bundle
 from rtfleet.bundle import Bundle
 from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
-from rtfleet.transports import Link, adb_phone, adb_scripts, no_room
+from rtfleet.transports import Link, adb_phone, adb_scripts, linger_s, no_room
 from rtfleet.transports.adb_line import Line
 from rtfleet.transports.adb_scripts import Agent, Seen, Started
 from rtfleet.transports.local import DEVICE_HELD_EXIT_CODE
@@ -33,11 +32,6 @@ _COPY_TIMEOUT_S = 600.0
 _STOP_TIMEOUT_S = 10.0
 # Where an agent can't even write down what is wrong, nothing is started.
 ROOM_BYTES = 10_000_000
-
-
-def linger_s() -> float:
-    """How long an agent that nobody wants any more stays; $RTFLEET_LINGER_S is for tests."""
-    return float(os.environ.get("RTFLEET_LINGER_S") or 60.0)
 
 
 @contextlib.asynccontextmanager
@@ -57,7 +51,8 @@ async def connect(device: Device, cache: Path) -> AsyncIterator[Link]:
     if not brought_bytes and seen.agent is None:
         _check_room(line, seen.free_bytes, ROOM_BYTES)
     brought_s = clock() - began_s
-    agent = await _agent(line, brought, seen.agent)
+    # Bundles take a while to be made and copied, and the agent that was seen may have ended since.
+    agent = await _agent(line, brought, seen.agent and await listening(line))
     try:
         async with line.tunnel(agent.port) as address:
             yield Link(address, agent.token, brought_bytes=brought_bytes, brought_s=brought_s)
@@ -134,7 +129,7 @@ async def copy(line: Line, brought: Bundle, seen: Seen) -> int:
         with tempfile.TemporaryDirectory(prefix="rtfleet-sums-") as folder:
             sums = Path(folder) / "sums"
             sums.write_text("".join(f"{file.sha256}  {file.path}\n" for file in brought.files))
-            await line.push(brought.folder, sums, to=part)
+            await line.push(brought.folder, sums, size_bytes=brought.size_bytes, to=part)
         kept = await line.run(adb_scripts.keep(part, brought.name), _COPY_TIMEOUT_S)
     finally:
         with contextlib.suppress(DeviceError):
@@ -159,7 +154,7 @@ async def _agent(line: Line, brought: Bundle, running: Agent | None) -> Agent:
     if running is not None and running.bundle != brought.name:
         # Nobody's turn: it makes room. Else it stays until it is, and so does its device's lock.
         await line.run(adb_scripts.stop(running))
-        running = adb_scripts.agent_of((await line.run(adb_scripts.LISTENING)).stdout)
+        running = await listening(line)
         if running is not None and running.bundle != brought.name:
             who = await holder(line, running)
             raise LeaseHeld(
@@ -168,6 +163,11 @@ async def _agent(line: Line, brought: Bundle, running: Agent | None) -> Agent:
                 "LEASE",
             )
     return running or await started(line, brought)
+
+
+async def listening(line: Line) -> Agent | None:
+    """The agent that runs there now. Raises DeviceError."""
+    return adb_scripts.agent_of((await line.run(adb_scripts.LISTENING)).stdout)
 
 
 async def started(line: Line, brought: Bundle) -> Agent:

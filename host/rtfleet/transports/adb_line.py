@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 COMMAND_TIMEOUT_S = 60.0
 _PIECE_BYTES = 1 << 18
+# Of a cable or a wireless line that somebody would still wait for: an agent takes a quarter of an hour then.
+_SLOWEST_BYTES_PER_S = 200_000
 # Of a copy, the phone's own words for a full disk.
 _FULL = ("No space left", "ENOSPC", "Disk quota")
 
@@ -59,14 +61,14 @@ class Line:
         # Both are text, since an encoding is given by default.
         return Ran(ran.returncode, str(ran.stdout or ran.output), str(ran.stderr or ""))
 
-    async def push(self, *sources: Path, to: str) -> None:
-        """Copy files and folders into a folder of the phone that exists.
+    async def push(self, *sources: Path, size_bytes: int, to: str) -> None:
+        """Copy files and folders, of that size, into a folder of the phone that exists.
 
         Raises:
-            DeviceError: there is no room, or the phone is gone.
+            DeviceError: there is no room, the phone is gone, or it takes for ever.
         """
         words = ("-s", self.serial, "push", *map(str, sources), to)
-        ran = await adb_server.adb(self.server, *words, timeout_s=None)
+        ran = await adb_server.adb(self.server, *words, timeout_s=COMMAND_TIMEOUT_S + size_bytes / _SLOWEST_BYTES_PER_S)
         if ran.code == 0:
             return
         said = [line.strip() for line in f"{ran.stdout}\n{ran.stderr}".splitlines() if line.strip()]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from rtfleet.errors import DeviceError, UsageError
-from rtfleet.transports import Ran
+from rtfleet.transports import Ran, command
 
 if TYPE_CHECKING:
     from adbutils import AdbClient
@@ -98,7 +98,7 @@ async def in_thread(call: Callable[[], T]) -> T:
     return await asyncio.get_running_loop().run_in_executor(_threads, call)
 
 
-async def adb(server: Server, *words: str, timeout_s: float | None = ANSWER_TIMEOUT_S) -> Ran:
+async def adb(server: Server, *words: str, timeout_s: float = ANSWER_TIMEOUT_S) -> Ran:
     """Run the `adb` binary to its end: the system's, else the one that adbutils brings.
 
     Raises:
@@ -107,31 +107,19 @@ async def adb(server: Server, *words: str, timeout_s: float | None = ANSWER_TIME
     import adbutils
 
     try:
-        process = await asyncio.create_subprocess_exec(
-            *(adbutils.adb_path(), *server.words, *words),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            # Ctrl-C is the host's to handle; a server that is started here stays.
-            start_new_session=True,
-        )
+        return await command.run((adbutils.adb_path(), *server.words, *words), timeout_s)
+    except TimeoutError:
+        raise DeviceError(
+            f"`adb {' '.join(words)}` gave no answer within {timeout_s:.0f} s", "adb kill-server, then again"
+        ) from None
     except (OSError, adbutils.AdbError) as error:
         raise DeviceError(
             f"this machine has no `adb` command that can be run ({error})",
             "install Android's platform tools (Debian and Ubuntu: apt install adb; macOS: brew install "
             "android-platform-tools)",
+            kind="NO_ADB_SERVER",
             retryable=False,
         ) from None
-    try:
-        out, err = await asyncio.wait_for(process.communicate(), timeout_s)
-    except TimeoutError:
-        raise DeviceError(f"`adb {' '.join(words)}` gave no answer in time", "adb kill-server, then again") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    return Ran(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
 
 
 async def phones(server: Server) -> tuple[Phone, ...]:
@@ -181,4 +169,4 @@ async def _dial(server: Server) -> None:
 
 def _unreachable(server: Server, words: str) -> DeviceError:
     hint = "see what it says: adb start-server" if server.is_here else "on that machine: adb -a nodaemon server start"
-    return DeviceError(f"the adb server {server} can't be reached ({words})", hint)
+    return DeviceError(f"the adb server {server} can't be reached ({words})", hint, kind="NO_ADB_SERVER")

@@ -21,7 +21,7 @@ from rtfleet import bundle
 from rtfleet.bundle import Bundle
 from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
-from rtfleet.transports import Link, no_room, ssh_line
+from rtfleet.transports import Link, linger_s, no_room, ssh_line
 from rtfleet.transports.local import DEVICE_HELD_EXIT_CODE
 from rtfleet.transports.ssh_line import Line
 
@@ -45,6 +45,8 @@ part=$(mktemp -d "$place/.part-XXXXXX")
 trap 'rm -rf "$part"' EXIT
 tar -xof - -C "$part"
 [ -d "$place/{name}" ] || mv "$part" "$place/{name}"
+# Into the other's, where that was there a moment earlier.
+rm -rf "$place/{name}/${{part##*/}}"
 """
 # Unless an agent runs from one of them: another host's, or a standing one. The brackets keep grep from finding itself.
 _FORGET_BUNDLES = """place=$(cd {place} && pwd -P) || exit 0
@@ -155,7 +157,8 @@ def _pack(brought: Bundle, descriptor: int) -> None:
 async def _agent(line: Line, program: str, token: str, log_path: Path) -> AsyncIterator[int]:
     """A running agent; its port on the device's loopback."""
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    serve = f"exec {program} -m rtfleet_agent serve --port 0 --token-stdin --exit-on-eof"
+    # Its input ends with the line, which a host that vanished leaves half open for hours.
+    serve = f"exec {program} -m rtfleet_agent serve --port 0 --token-stdin --exit-on-eof --linger-s {linger_s():g}"
     with log_path.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             *line.command(serve),

@@ -10,12 +10,12 @@ import contextlib
 import re
 import shlex
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rtfleet.errors import DeviceError
-from rtfleet.transports import Ran
+from rtfleet.transports import Ran, command
 
 # A jump host or two, and a small board that is busy.
 OPEN_TIMEOUT_S = 60.0
@@ -92,23 +92,8 @@ class Line:
         Raises:
             DeviceError: the connection is lost, or there was no answer in time.
         """
-        process = await asyncio.create_subprocess_exec(
-            *self.command(script),
-            stdin=asyncio.subprocess.DEVNULL if stdin is None else stdin,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
-        )
-        try:
-            told = process.communicate()
-            out, err = await (asyncio.wait_for(told, COMMAND_TIMEOUT_S) if stdin is None else told)
-        except TimeoutError:
-            raise self.error("it does not answer in time", "see what keeps it busy") from None
-        finally:
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        ran = Ran(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
+        words = self.command(script)
+        ran = await self._ran(words) if stdin is None else await command.run(words, None, stdin)
         if ran.code == SSH_FAILED:
             raise self.failure(ran.stderr)
         return ran
@@ -117,16 +102,13 @@ class Line:
         """The device's loopback port as a gRPC address here: a socket that only this user can reach.
 
         Raises:
-            DeviceError: its sshd does not let connections through.
+            DeviceError: its sshd does not let connections through, or there was no answer in time.
         """
         path = self.folder / "agent"
         words = ["ssh", *self._through(), "-O", "forward", "-L", f"{path}:127.0.0.1:{port}", self.destination]
-        process = await asyncio.create_subprocess_exec(
-            *words, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
-        )
-        _, err = await process.communicate()
-        if process.returncode:
-            raise self.failure(err.decode(errors="replace"))
+        ran = await self._ran(words)
+        if ran.code:
+            raise self.failure(ran.stderr)
         if not await _speaks(path):
             raise self.error(
                 "its sshd lets no connection through to the agent", "AllowTcpForwarding yes in its /etc/ssh/sshd_config"
@@ -145,6 +127,12 @@ class Line:
                 again = any(word in last for word in _WORTH_ANOTHER_TRY)
                 return self.error(f"{meaning} ({last})", hint.format(to=self.destination), retryable=again)
         return self.error(f"it failed: {last}", f"try it by hand: ssh {self.destination}", retryable=True)
+
+    async def _ran(self, words: Sequence[str]) -> Ran:
+        try:
+            return await command.run(words, COMMAND_TIMEOUT_S)
+        except TimeoutError:
+            raise self.error("it does not answer in time", "see what keeps it busy", retryable=True) from None
 
     def _through(self) -> tuple[str, ...]:
         return (*_OPTIONS, "-o", "ControlMaster=no", "-S", str(self.folder / "line"))

@@ -219,6 +219,31 @@ def test_a_cable_that_was_pulled_twice_costs_nothing_either(lab: Lab, phone: Emu
     assert announced == {one["launch_id"] for one in lab.launches()["luna"]}, "nothing is measured twice"
 
 
+@pytest.mark.parametrize("last", ["parity", "--profile-ops"])
+def test_a_cable_that_was_pulled_after_all_was_measured_costs_nothing(
+    lab: Lab, phone: EmulatedPhone, last: str
+) -> None:
+    """What compares outputs, or times operators, is begun again: nothing tells it from a launch that hangs."""
+    suite = lab.suite(lab.model("luna", latency_us=8 * SLOW_US), run=PATIENT % 1)
+    ends = {"parity": "launch", "--profile-ops": "parity"}[last]
+    with ending(lab.start("run", suite, *([last] if last.startswith("--") else []))) as process:
+        wait_until(lambda: lab.runs() and ends in [one["type"] for one in journal(lab.runs()[0])])
+        wait_until(lambda: workers(phone))
+        phone.unplug()
+        time.sleep(5)
+        assert workers(phone), "it still goes on there"
+        assert phone.connect() == "device"
+        said = process.communicate(timeout=2 * stages.PATIENCE_S)[0]
+
+    case = only(strict((lab.runs()[0] / "run.json").read_text())["cases"])
+    # It is slower than a wake word may be.
+    assert process.returncode in {1, 3}, said
+    assert len(case["launches"]) == 1 and case["parity"]["device"] and not case["error"], said
+    if last == "--profile-ops":
+        assert case["operators"]["times"]
+    assert not phone.processes()
+
+
 def test_an_agent_that_is_killed_costs_its_launch(lab: Lab, phone: EmulatedPhone) -> None:
     code, said = disturbed(lab, phone, lambda: phone.kill("rtfleet_agent serve"))
     assert code in MEASURED, said
@@ -263,7 +288,8 @@ def test_a_host_that_is_killed_is_followed_by_one_that_goes_on(lab: Lab, phone: 
     suite = lab.suite(lab.model("luna", latency_us=SLOW_US), run=PATIENT % 2)
     with ending(lab.start("run", suite)) as process:
         read_until(process, "launch 1 of 2")
-        wait_until(lambda: workers(phone) and len(journal(lab.runs()[0])) > 4)
+        wait_until(lambda: [one["type"] for one in journal(lab.runs()[0])].count("intent") == 2)
+        wait_until(lambda: workers(phone))
         process.send_signal(signal.SIGKILL)
     measured = lab.launches()["luna"]
 
@@ -271,6 +297,7 @@ def test_a_host_that_is_killed_is_followed_by_one_that_goes_on(lab: Lab, phone: 
 
     assert len(measured) == 1
     assert resumed.code in MEASURED, resumed.everything
+    assert "pixel kept what it measured" in resumed.stderr
     assert all_is_there_once(lab)
     wait_until(lambda: not phone.processes())
 
@@ -295,6 +322,14 @@ def test_a_full_phone_costs_its_cases_and_says_so(lab: Lab, phone: EmulatedPhone
         phone.leave_mb(1000)
     assert ran.code == 4 and "there is no room for the agent" in ran.everything, ran.everything
     assert not phone.processes()
+
+
+def test_an_adb_server_that_can_t_be_reached_says_nothing_against_its_phones(lab: Lab, phone: EmulatedPhone) -> None:
+    (lab.folder / "fleet.toml").write_text('[device.pixel]\nconnect = "adb"\nadb_server = "127.0.0.1:1"\n')
+    suite = lab.suite(lab.model("luna"), run=stages.ONE_LAUNCH)
+    for _ in range(4):
+        ran = lab.rtfleet("run", suite)
+        assert ran.code == 4 and "can't be reached" in ran.stderr and "set aside" not in ran.everything, ran.everything
 
 
 def test_a_phone_that_fills_up_in_mid_launch_says_so_and_goes_on_when_there_is_room(

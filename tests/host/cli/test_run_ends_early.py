@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,20 @@ def test_an_agent_that_is_killed_ends_the_run_and_leaves_the_launches_before(
     kept = launches(stage)
     assert kept["short"][0]["error"] is None and len(kept["short"][0]["latency_ns"]) >= 500
     assert [launch["error"]["kind"] for launch in kept["long"]] == ["DEVICE"]
+
+
+def test_a_laptop_that_slept_in_a_launch_goes_on_when_it_wakes(stage: Stage) -> None:
+    """Its lease ran out meanwhile; nobody took the device."""
+    suite = stage.suite(stage.model("slow", latency_us=20_000), run=stages.TWO_LAUNCHES)
+    with ending(stage.start("run", suite)) as process:
+        wait_until(lambda: stage.runs() and "intent" in kinds(stage) and stage.workers())
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(35)  # a lease lasts 30 s
+        process.send_signal(signal.SIGCONT)
+        said = process.communicate(timeout=stages.PATIENCE_S)[0]
+
+    assert process.returncode in (0, 3), said
+    assert [launch["error"] for launch in launches(stage)["slow"]] == [None, None], said
 
 
 def test_a_second_run_on_the_same_device_says_who_has_it(stage: Stage, process: subprocess.Popen[str]) -> None:

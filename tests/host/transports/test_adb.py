@@ -17,14 +17,15 @@ from pathlib import Path
 import pytest
 from stage import wait_until
 
-from fakes.phone import EmulatedPhone, cannot_emulate, emulated_phone
+from fakes.phone import ADB, EmulatedPhone, adb, cannot_emulate, emulated_phone
 from rtfleet import discovery, holding, phone_doctor, transports
 from rtfleet.cache import cache_folder
 from rtfleet.client import AgentClient
 from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
 from rtfleet.records import DeviceFacts
-from rtfleet.transports import Link
+from rtfleet.transports import Link, adb_scripts, adb_server
+from rtfleet.transports.adb_line import Line
 
 pytestmark = [
     pytest.mark.slow,
@@ -162,13 +163,49 @@ def test_two_hosts_share_the_agent_and_only_the_last_one_ends_it(phone: Emulated
     assert len(during) == 1 and after_the_second == during and after_both == []
 
 
+def test_two_versions_take_turns(phone: EmulatedPhone) -> None:
+    describe(device_of(phone))
+    (mine,) = phone.sh(f"ls {FOLDER}/bundles").split()
+    other = "rtfleet-agent-x86_64-0123456789ab"
+    phone.sh(f"cp -r {FOLDER}/bundles/{mine} {FOLDER}/bundles/{other}")
+
+    async def turns() -> list[str]:
+        started = await asyncio.to_thread(phone.sh, adb_scripts.start(other, 60))
+        found = adb_scripts.agent_of(started)
+        assert found is not None and found.bundle == other
+        line = Line("pixel", adb_server.server_of(""), phone.serial)
+        async with line.tunnel(found.port) as address, AgentClient(Link(address, found.token), "pixel") as client:
+            await client.acquire(secrets.token_hex(16), "anna@lab run 1")
+            before = agents(phone)
+            with pytest.raises(LeaseHeld, match="another version of rtfleet measures on it: anna@lab run 1"):
+                async with connected(device_of(phone)):
+                    pass
+            assert agents(phone) == before
+            await client.release()
+        async with connected(device_of(phone)) as (link, mine_now):
+            assert not link.brought_bytes
+            await mine_now.acquire(secrets.token_hex(16), "ben@lab run 2")
+            serving = list(phone.processes().values())
+            await mine_now.release()
+            return serving
+
+    try:
+        there = asyncio.run(turns())
+    finally:
+        phone.sh(f"rm -rf {FOLDER}/bundles/{other}")
+    assert not [words for words in there if other in words] and [words for words in there if mine in words]
+    assert not phone.processes()
+
+
 def test_a_phone_is_held_by_hand_without_the_command_and_released(phone: EmulatedPhone, tmp_path: Path) -> None:
     device = device_of(phone)
     (tmp_path / "bundles").symlink_to(CACHE / "bundles")
 
+    held: list[float] = []
+
     async def both() -> str:
-        await holding.hold(device, tmp_path, 600, "a demo")
-        assert agents(phone)
+        await holding.hold(device, tmp_path, 600, "a demo", held.append)
+        assert agents(phone) and held == [600]
         async with connected(device) as (_, other):
             with pytest.raises(LeaseHeld, match="a demo"):
                 await other.acquire(secrets.token_hex(16), "ben@lab run 2")
@@ -342,6 +379,62 @@ def test_a_phone_that_was_not_asked_for_its_trust_says_so(adb_environment: dict[
             discovery.chosen(None, ["pixel-8-h001"])
     assert "it does not trust this computer yet" in error.text and "accept the dialog" in error.hint
     assert f"phone {phone.serial}: it does not trust this computer yet" in named.value.hint
+
+
+@pytest.mark.parametrize(
+    ("state", "text", "hint"),
+    [
+        ("recovery", "it is in recovery mode", "adb reboot"),
+        ("sideload", "it waits for an update to be sideloaded", "adb reboot"),
+        ("rescue", "it is in rescue mode", "adb reboot"),
+        ("bootloader", "it is in its bootloader", "fastboot reboot"),
+    ],
+)
+def test_a_phone_that_runs_no_android_says_what_it_does(phone: EmulatedPhone, state: str, text: str, hint: str) -> None:
+    phone.boot_into(state)
+    try:
+        wait_until(lambda: phone.connect() == state)
+        error = refused(device_of(phone))
+    finally:
+        phone.boot_into("device")
+        wait_until(lambda: phone.connect() == "device")
+    assert text in error.text and hint in error.hint and error.retryable
+
+
+def test_a_phone_that_does_not_answer_adb_is_offline(phone: EmulatedPhone) -> None:
+    phone.unplug()
+    with phone.hanging():
+        adb(phone.environment, "disconnect", phone.serial, check=False)
+        # It would wait for a phone that says nothing.
+        with subprocess.Popen([ADB, "connect", phone.serial], env=dict(phone.environment), stdout=subprocess.PIPE):
+            wait_until(lambda: phone.state() in ("offline", "connecting"))
+            error = refused(device_of(phone))
+    wait_until(lambda: phone.connect() == "device")
+    assert "plugged in, and it does not answer" in error.text and error.retryable
+
+
+@pytest.mark.parametrize(
+    ("launcher", "text", "hint"),
+    [
+        ("kill -SYS $$", "it forbids a system call that the agent needs", "only"),
+        ("kill -KILL $$", "it killed the agent while it started", "adb logcat"),
+        ("exec lib/nothing-here", "the agent's loader is missing there", "copied anew"),
+        ("echo Segmentation fault >&2; exit 139", "ended while it started, exit code 139: Segmentation", "agent.log"),
+    ],
+)
+def test_an_agent_that_does_not_start_says_why(phone: EmulatedPhone, launcher: str, text: str, hint: str) -> None:
+    describe(device_of(phone))
+    run = f"$(ls -d {FOLDER}/bundles/rtfleet-agent-x86_64-*)/run"
+    phone.sh(f"cp {run} {FOLDER}/run-before")
+    try:
+        # Of the same size, so that nobody takes it for a copy that was cut off.
+        filled = f"{{ echo '{launcher}'; yes '#'; }} | head -c $(stat -c %s {run})"
+        phone.sh(f"{filled} >{FOLDER}/run-now; cat {FOLDER}/run-now >{run}")
+        error = refused(device_of(phone))
+    finally:
+        phone.sh(f"cat {FOLDER}/run-before >{run}; rm {FOLDER}/run-before {FOLDER}/run-now")
+    assert text in error.text and hint in error.hint
+    describe(device_of(phone))
 
 
 def test_a_32_bit_phone_can_t_be_used(adb_environment: dict[str, str]) -> None:
