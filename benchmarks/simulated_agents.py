@@ -60,6 +60,9 @@ class SimulatedAgent(agent_pb2_grpc.AgentServicer):
             outputs=[pb.Tensor(name="y", dtype="float32", dims=[1])],
         )
 
+    async def ListLaunches(self, request: Any, context: Any) -> Any:
+        return pb.ListLaunchesReply()
+
     async def Probe(self, request: Any, context: Any) -> Any:
         return pb.ProbeReply(probe_ns=30_000, cpu=0, state=pb.DeviceState(at_mono_ns=time.monotonic_ns()))
 
@@ -77,8 +80,11 @@ class SimulatedAgent(agent_pb2_grpc.AgentServicer):
             column = pb.Column(name="y", dtype="<f4", dims=[10, 1], data=bytes(40))
             yield event(outputs=pb.Outputs(columns=[column]))
         else:
-            for phase in (pb.WARMUP, *[pb.PACED] * self.seconds, pb.BURST):
-                await asyncio.sleep(1)
+            clock = asyncio.get_running_loop().time
+            began_s = clock()
+            for block, phase in enumerate((pb.WARMUP, *[pb.PACED] * self.seconds, pb.BURST), start=1):
+                # By the device's own clock: it waits for nobody who reads.
+                await asyncio.sleep(began_s + block - clock())
                 yield event(block=self._block(phase, request.hop_ns))
         yield event(finished=pb.Finished(peak_rss_bytes=3, overhead_ns=1000))
 

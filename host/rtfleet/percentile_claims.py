@@ -141,6 +141,8 @@ def proves(seen: Evidence, share: float, confidence: float) -> bool:
 
 def disproves(claim: Claim, launch: Launch, hop: int | None, needed_wealth: float) -> bool:
     """Whether one launch disproves the claim through the model's own doing."""
+    if not claim.over(launch).any():
+        return False  # nor has any frame waited for another so long
     shares = statistics.block_shares(launch, claim.over_by_itself(launch, hop))
     return betting.disproves(shares, claim.share, needed_wealth)
 

@@ -17,7 +17,7 @@ import json
 import os
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
@@ -380,7 +380,7 @@ def _write_columns(folder: Path, launch: Launch) -> dict[str, str]:
     name = _columns_path(launch.launch_id)
     packed = io.BytesIO()
     np.savez_compressed(packed, **{column: getattr(launch, column) for column in run_json.COLUMNS})
-    _write_whole(folder / name, packed.getvalue(), folder)
+    _write_whole(folder / name, [packed.getvalue()], folder)
     return {"file": name, "sha256": hashlib.sha256(packed.getvalue()).hexdigest()}
 
 
@@ -405,11 +405,11 @@ def _read_columns(folder: Path, stored: Mapping[str, str]) -> run_json.Columns:
 # ---- run.json ------------------------------------------------------------------------------------------------------
 
 
-def to_text(judged: JudgedRun, folder: Path | None) -> str:
-    """`run.json` of a run whose directory is `folder`; without one, all columns are inline.
+def document(judged: JudgedRun, folder: Path | None) -> Iterator[str]:
+    """`run.json` of a run whose directory is `folder`, piece by piece; without one, all columns are inline.
 
-    Strict JSON, one value a line but for columns. Its cases become text one after the other: as values they would take
-    thirty times the room.
+    Strict JSON, one value a line where that is a list or a record of simple values. A fleet's cases become text one
+    after the other: as values they would take thirty times the room, and whole the text a hundred megabytes.
     """
 
     def stored(launch_id: str) -> Json:
@@ -418,33 +418,44 @@ def to_text(judged: JudgedRun, folder: Path | None) -> str:
             return None
         return {"file": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
 
-    cases = (_text(run_json.compose_case(case, stored)).replace("\n", "\n  ") for case in judged.cases)
-    inside = ",\n  ".join(cases)
-    text = _text(run_json.compose(judged))
-    return text.replace('\n "cases": []', f'\n "cases": [\n  {inside}\n ]' if inside else '\n "cases": []', 1) + "\n"
+    head, tail = _text(run_json.compose(judged)).split('\n "cases": []', 1)
+    yield f'{head}\n "cases": ['
+    for number, case in enumerate(judged.cases):
+        yield ",\n  " if number else "\n  "
+        yield _text(run_json.compose_case(case, stored), "\n  ")
+    yield f"\n ]{tail}\n" if judged.cases else f"]{tail}\n"
 
 
-def _text(document: Json) -> str:
-    text = json.dumps(document, allow_nan=False, indent=1)
-    # A line break stands only between values, never in a text: joining lists of integers changes no value.
-    return re.sub(r"\[\n\s*(-?\d+(?:,\n\s*-?\d+)*)\n\s*\]", _on_one_line, text)
+def _text(value: Json, line: str = "\n") -> str:
+    """Lists and records of simple values are one line each: blocks, columns, checks.
+
+    Args:
+        line: A line break and the indentation that the value stands at.
+    """
+    if not isinstance(value, dict | list) or not any(part and isinstance(part, dict | list) for part in _parts(value)):
+        return json.dumps(value, allow_nan=False)
+    inner = f"{line} "
+    if isinstance(value, list):
+        return f"[{inner}{f',{inner}'.join(_text(part, inner) for part in value)}{line}]"
+    named = (f"{json.dumps(str(name))}: {_text(part, inner)}" for name, part in value.items())
+    return f"{{{inner}{f',{inner}'.join(named)}{line}}}"
 
 
-def _on_one_line(integers: re.Match[str]) -> str:
-    return "[" + re.sub(r",\n\s*", ", ", integers[1]) + "]"
+def _parts(value: Json) -> Iterable[Json]:
+    return value.values() if isinstance(value, dict) else value
 
 
 def write(judged: JudgedRun, folder: Path) -> None:
     """Compose `run.json`. Raises RtfleetError when there is no room; the journal keeps everything."""
-    _write_whole(folder / DOCUMENT, to_text(judged, folder).encode(), folder)
+    _write_whole(folder / DOCUMENT, (piece.encode() for piece in document(judged, folder)), folder)
 
 
-def _write_whole(path: Path, content: bytes, folder: Path) -> None:
+def _write_whole(path: Path, pieces: Iterable[bytes], folder: Path) -> None:
     """All of it or nothing: a crash leaves no half of a file under its name."""
     begun = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(os.open(begun, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            stream.write(content)
+            stream.writelines(pieces)
             stream.flush()
             os.fsync(stream.fileno())
         begun.replace(path)

@@ -276,7 +276,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
 
 def _document(run: Run, folder: Path | None = None) -> dict[str, Any]:
     return json.loads(
-        run_file.to_text(judged(*map(judged_case, run.results), devices=run.devices), folder),
+        "".join(run_file.document(judged(*map(judged_case, run.results), devices=run.devices), folder)),
         parse_constant=lambda word: pytest.fail(f"{word} is no strict JSON"),
     )
 
@@ -329,7 +329,7 @@ def test_a_run_comes_back_from_its_run_json(tmp_path: Path) -> None:
     failed = renamed(whole_case(measured_launch("l9", error=CaseError("KILLED", "signal 9"))), variant="tflite-fp32")
     nothing = CaseResult(dataclasses.replace(failed.case, artifact_id="", model=HOSTILE), None)
     run = dataclasses.replace(RUN, results=(*RUN.results, failed, nothing))
-    (tmp_path / "run.json").write_text(run_file.to_text(judged(*map(judged_case, run.results)), None))
+    (tmp_path / "run.json").write_text("".join(run_file.document(judged(*map(judged_case, run.results)), None)))
 
     assert _same(run_file.read(tmp_path / "run.json"), run)
     assert _same(run_file.read(tmp_path), run)
@@ -423,7 +423,7 @@ def test_what_is_not_finite_is_null_with_a_reason() -> None:
     case = dataclasses.replace(RUN.results[0], launches=())
     odd = judged_case(case, shown=summary(rtf_p50=float("nan"), pacing_penalty=float("inf")))
 
-    shown = json.loads(run_file.to_text(judged(odd), None))["cases"][0]["summary"]
+    shown = json.loads("".join(run_file.document(judged(odd), None)))["cases"][0]["summary"]
 
     assert (shown["rtf_p50"], shown["rtf_p50_reason"]) == (None, "not a number")
     assert (shown["pacing_penalty"], shown["pacing_penalty_reason"]) == (None, "infinite")

@@ -71,7 +71,7 @@ def comparison(found: tables.Compared, targets: files.Targets) -> int:
     else:
         tables.show(found, console.output())
         if targets.json:
-            files.put("--json", targets.json, tables.to_text(found))
+            files.put("--json", targets.json, [tables.to_text(found)])
     return found.exit_code
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,38 +77,38 @@ def write(judged: JudgedRun, folder: Path | None, targets: Targets) -> None:
     """Write them all, then raise UsageError for those that could not be."""
     failed = []
     for flag, target in targets.by_flag.items():
-        text = _text(flag, judged, folder)
         try:
-            put(flag, target, text)
+            put(flag, target, _pieces(flag, judged, folder))
         except UsageError as error:
             failed.append(error.text)
     if failed:
         raise UsageError("\n".join(failed), f"the run is kept: rtfleet show {folder}" if folder else "")
 
 
-def put(flag: str, target: str, text: str) -> None:
+def put(flag: str, target: str, pieces: Iterable[str]) -> None:
     """One file, or stdout. Raises UsageError that names the flag."""
     try:
         if target == "-":
-            sys.stdout.write(text)
+            sys.stdout.writelines(pieces)
             sys.stdout.flush()
         else:
-            Path(target).write_text(text, encoding="utf-8")
+            with Path(target).open("w", encoding="utf-8") as stream:
+                stream.writelines(pieces)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise UsageError(f"{flag} {target}: can't be written: {error.strerror}") from None
 
 
-def _text(flag: str, judged: JudgedRun, folder: Path | None) -> str:
+def _pieces(flag: str, judged: JudgedRun, folder: Path | None) -> Iterable[str]:
     if flag == "--json":
         from rtfleet import run_file
 
-        return run_file.to_text(judged, folder)
+        return run_file.document(judged, folder)
     if flag == "--junit":
         from rtfleet.report import junit
 
-        return junit.render(judged)
+        return [junit.render(judged)]
     from rtfleet.report import markdown
 
-    return markdown.render(judged, folder)
+    return [markdown.render(judged, folder)]
