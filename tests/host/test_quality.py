@@ -59,6 +59,7 @@ def test_a_quiet_case_has_no_warnings() -> None:
         ("busy", "busy neighbours: 1.8 cores, make (pid 7) 1.8 in launch 1", replace(QUIET, device_before=BUSY)),
         ("busy", "busy neighbours: 2.5 cores", replace(QUIET, device_after=state(others_core_share=2.5))),
         ("fixed-clocks", "can only flatter", replace(QUIET, device_before=state(governor__cpu0="performance"))),
+        ("fixed-clocks", "can only flatter", replace(QUIET, device_before=state(governor__cpu3="schedutil, fixed"))),
         ("low-power", "the power mode low-power", replace(QUIET, device_before=state(power_mode="low-power"))),
         ("real-time", "real-time priority (fifo)", replace(QUIET, device_before=state(scheduler="fifo"))),
         ("fallback", "asked for gpu, ran on CPU (0% of", replace(QUIET, placement=Placement("gpu", "CPU", 0.0))),

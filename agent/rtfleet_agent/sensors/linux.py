@@ -58,7 +58,7 @@ def readings(root: Path = Path("/")) -> dict[str, Reading]:
         "pressure_io_some_us": _pressure(root, "io"),
         **family("temperature_c", _temperatures(root), _NO_HEAT),
         **family("frequency_khz", _per_cpu(root, "cpufreq/scaling_cur_freq", float), _NO_CPUFREQ),
-        **family("governor", _per_cpu(root, "cpufreq/scaling_governor", str), _NO_CPUFREQ),
+        **family("governor", _governors(root), _NO_CPUFREQ),
         "boost": _boost(root),
         **family("throttle_count", throttle_counts(root), "the processor's driver counts no throttling"),
         **_power(root),
@@ -156,6 +156,21 @@ def _per_cpu(root: Path, file: str, convert: Callable[[str], T]) -> Iterator[tup
             yield folder.name, convert(text(folder / file))
         except (OSError, ValueError):
             continue
+
+
+def _governors(root: Path) -> Iterator[tuple[str, str]]:
+    """What sets each core's clock; "schedutil, fixed" where it was left no choice above the lowest clock that there is,
+    as `jetson_clocks` does."""
+    limits = {
+        name: dict(_per_cpu(root, f"cpufreq/{name}", int))
+        for name in ("scaling_min_freq", "scaling_max_freq", "cpuinfo_min_freq")
+    }
+    for core, governor in _per_cpu(root, "cpufreq/scaling_governor", str):
+        least, most, lowest = (limits[name].get(core) for name in limits)
+        yield (
+            core,
+            f"{governor}, fixed" if least == most and None not in (most, lowest) and most != lowest else governor,
+        )
 
 
 def _boost(root: Path) -> Reading:

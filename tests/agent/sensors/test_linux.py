@@ -55,6 +55,24 @@ def test_a_board_tells_its_heat_clocks_and_power(tmp_path: Path) -> None:
     assert "temperature_c.modem" not in found
 
 
+@pytest.mark.parametrize(
+    ("least", "most", "told"),
+    [
+        ("729600", "1510400", "schedutil"),
+        ("1510400", "1510400", "schedutil, fixed"),  # jetson_clocks
+        ("115200", "115200", "schedutil"),  # as slow as it goes: nobody is flattered
+    ],
+)
+def test_clocks_that_were_fixed_are_told_with_the_governor(tmp_path: Path, least: str, most: str, told: str) -> None:
+    cpufreq = f"{CPU}/cpu0/cpufreq"
+    files = {"scaling_governor": "schedutil", "scaling_min_freq": least, "scaling_max_freq": most}
+    board = tree(
+        tmp_path, {f"{cpufreq}/{name}": f"{value}\n" for name, value in {**files, "cpuinfo_min_freq": "115200"}.items()}
+    )
+
+    assert linux.readings(board)["governor.cpu0"].value == told
+
+
 def test_a_machine_without_any_of_it_says_why(tmp_path: Path) -> None:
     found = linux.readings(tmp_path)
 
