@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from rtfleet_agent.runtimes import coreml_plan, coreml_spec
+from rtfleet_agent.runtimes import coreml_plan, coreml_spec, kept
 from rtfleet_agent.runtimes.base import (
     Array,
     BadModel,
@@ -82,10 +83,13 @@ def compile(graph: Graph, cache: Path, options: Options) -> Path:
     ct = coreml_spec.coremltools()
     refuse_old_macos(package.name, coreml_spec.read(package).needs_macos, platform.mac_ver()[0])
     target = cache / "coreml" / f"{content_key(package, _version(ct))}{COMPILED}"
-    if not target.is_dir():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            _compiled(ct, package, Path(folder)).rename(target)
+    if target.is_dir():
+        kept.used(target)
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        _compiled(ct, package, Path(folder)).rename(target)
+    kept.make_room(target.parent.glob(f"*{COMPILED}"), target, shutil.rmtree)
     return target
 
 

@@ -14,12 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rtfleet_agent.runtimes import kept
 from rtfleet_agent.runtimes.base import file_sha256
 from rtfleet_agent.runtimes.trt_build import Plan
 
 FOLDER = "tensorrt"
-KEPT_BYTES = 2 * 10**9
-"""Engines beyond that are dropped, those first that were not used for longest."""
 
 
 @dataclass(frozen=True)
@@ -49,19 +48,19 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def engine(cache: Path, recipe: Recipe, build: Callable[[], bytes], kept_bytes: int = KEPT_BYTES) -> Path:
+def engine(cache: Path, recipe: Recipe, build: Callable[[], bytes], kept_bytes: int = kept.KEPT_BYTES) -> Path:
     """The engine of that recipe: from the cache where it is there and whole, else built now."""
     folder = cache / FOLDER
     path, note = folder / f"{recipe.key}.engine", folder / f"{recipe.key}.json"
     if _holds(path, note, recipe):
-        os.utime(path)
+        kept.used(path)
         return path
     serialized = build()
     folder.mkdir(parents=True, exist_ok=True)
     _write(path, serialized)
     told = {"recipe": recipe.facts, "engine_sha256": hashlib.sha256(serialized).hexdigest()}
     _write(note, json.dumps(told, indent=1, sort_keys=True).encode())
-    _make_room(folder, path, kept_bytes)
+    kept.make_room(folder.glob("*.engine"), path, forget, kept_bytes)
     return path
 
 
@@ -85,12 +84,3 @@ def _write(path: Path, content: bytes) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_bytes(content)
     partial.replace(path)
-
-
-def _make_room(folder: Path, keep: Path, kept_bytes: int) -> None:
-    by_age = sorted(folder.glob("*.engine"), key=lambda path: path.stat().st_mtime)
-    size = sum(path.stat().st_size for path in by_age)
-    for path in by_age:
-        if size > kept_bytes and path != keep:
-            size -= path.stat().st_size
-            forget(path)
