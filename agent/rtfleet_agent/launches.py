@@ -154,7 +154,7 @@ class Launches:
         Raises:
             Refusal: another launch runs, or the agent is shutting down.
         """
-        self._wait_for_lost_launch(lease_id)
+        self.wait_for_lost(lease_id)
         with self._mutex:
             if self._closed:
                 raise Refusal("UNAVAILABLE", "the agent is shutting down")
@@ -194,6 +194,12 @@ class Launches:
         if running is not None and running.launch_id == launch_id:
             self._kill(running, Failed("KILLED", "cancelled by the host"))
 
+    def wait_for_lost(self, lease_id: str) -> None:
+        """Waits for the last block of another lease's launch. Whoever calls holds the lease: the other has lost it."""
+        running = self._running
+        if running is not None and running.lease_id != lease_id and running.thread is not None:
+            running.thread.join(_WIND_DOWN_S + 2 * _LOOK_S)
+
     def close(self) -> None:
         """Kills what runs; the end stands in the spool. Nothing starts afterwards."""
         with self._mutex:
@@ -206,12 +212,6 @@ class Launches:
         running.kill(because)
         if running.thread is not None:
             running.thread.join()
-
-    def _wait_for_lost_launch(self, lease_id: str) -> None:
-        running = self._running
-        if running is not None and running.lease_id != lease_id and running.thread is not None:
-            # The caller holds the lease, so this launch has lost its own and is in its last block.
-            running.thread.join(_WIND_DOWN_S + 2 * _LOOK_S)
 
     def _run(self, running: Running, events: spool.Spool) -> None:
         last: Finished | Failed

@@ -83,8 +83,8 @@ class Leases:
             if remaining <= 0:
                 self._since_unix_s = time.time()
             self._lease_id, self._holder, self._reason = lease_id, holder, reason
-            good_for_s = max(self._lasts_s, min(lasts_s, _LONGEST_S))
-            self._expires_at = max(self._now() + good_for_s, self._expires_at if remaining > 0 else 0.0)
+            good_for_s = max(self._lasts_s, min(lasts_s, _LONGEST_S), remaining)
+            self._expires_at = self._now() + good_for_s
             return good_for_s
 
     def renew(self, lease_id: str) -> float:

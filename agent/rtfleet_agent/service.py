@@ -111,6 +111,7 @@ class Service(agent_pb2_grpc.AgentServicer):
         with self._answering(context):
             self._leases.check(request.lease_id)
             with self._alone, self._scratch() as folder:
+                self._launches.wait_for_lost(request.lease_id)
                 if self._launches.running:
                     raise Refusal("FAILED_PRECONDITION", "a launch is running; inspect before or after it")
                 answer = ask(self._python, wire.inspect_request(request, self._store, folder), folder)
@@ -124,6 +125,7 @@ class Service(agent_pb2_grpc.AgentServicer):
         with self._answering(context):
             self._leases.check(request.lease_id)
             with self._alone, self._scratch() as folder:
+                self._launches.wait_for_lost(request.lease_id)
                 if self._launches.running:
                     raise Refusal("FAILED_PRECONDITION", "a launch is running; probe before or after it")
                 state, _ = sensors.before()

@@ -10,17 +10,16 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from rtfleet import events, holding, launch_log, launching, plan, preparing, resume, station, statistics
+from rtfleet import events, holding, launching, plan, preparing, resume, station, statistics
 from rtfleet.errors import DeviceError, LeaseHeld, RtfleetError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
 from rtfleet.fleet import Device
-from rtfleet.launch_order import LaunchOrder
-from rtfleet.launching import Campaign
+from rtfleet.launching import Campaign, OpenLaunch
 from rtfleet.order import Order
 from rtfleet.records import CaseError, CaseResult, Launch, Preflight
 from rtfleet.run_file import Journal
-from rtfleet.station import Joined, Roster, Station, Tell
+from rtfleet.station import Before, Joined, Roster, Station, Tell
 
 # A failed launch may be repeated, but a case that needs more than this has failed.
 MAX_REPEATS = 2
@@ -108,9 +107,8 @@ async def _connect_all(order: Order, journal: Journal, tell: Tell, stack: contex
     """Those that can be used until `stack` closes. Raises DeviceError: none can."""
 
     async def connect(device: Device) -> Station | DeviceError:
-        inbox: asyncio.Queue[Joined | None] = asyncio.Queue()
         try:
-            here = station.connected(order, device, journal, inbox, station.lease_of(order, device))
+            here = station.connected(order, device, journal, Before(station.lease_of(order, device)))
             return await stack.enter_async_context(here)
         except DeviceError as error:
             tell(events.DeviceLost(device.name, station.case_error(error)))
@@ -133,52 +131,41 @@ class _Done:
     """What one device has done so far, also where it goes away and comes back.
 
     Attributes:
-        identity: Of the device that joined; "" before.
-        recovered: Launches by their case's id that an earlier host began, and whose events the agent kept for it.
         rounds: Those that a case has had, those of an earlier host with its good launches.
         fitness: How fit the device was, launch by launch.
         open: The launch that runs, or ran when the device went away.
         compared, profiled: Cases whose parity, and whose operators, are known.
     """
 
-    lease_id: str
-    identity: str = ""
-    recovered: dict[str, Launch] = field(default_factory=dict)
-    inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
+    before: Before
     cases: list[Joined] = field(default_factory=list)
     launches: dict[str, list[Launch]] = field(default_factory=dict)
     rounds: dict[str, int] = field(default_factory=dict)
     fitness: list[Preflight | None] = field(default_factory=lambda: [None])
-    open: tuple[Joined, LaunchOrder] | None = None
+    open: OpenLaunch | None = None
     compared: set[str] = field(default_factory=set)
     profiled: set[str] = field(default_factory=set)
 
-    @property
-    def open_launch(self) -> str:
-        """Its id; "" where there is none."""
-        return self.open[1].launch_id if self.open else ""
-
     def held_before(self, campaign: Campaign, joined: Joined) -> tuple[Launch, ...]:
         """Launches of a case that are an earlier host's."""
-        recovered = self.recovered.get(joined.case.id)
-        return (*campaign.held_launches(joined), *((recovered,) if recovered else ()))
+        recovered, written = self.before.recovered.get(joined.case.id), campaign.held_launches(joined)
+        if recovered is None:
+            return written
+        # One that was cut off is there already, as far as it was seen.
+        return (*(one for one in written if one.launch_id != recovered.launch_id), recovered)
 
 
 async def _device(campaign: Campaign, handout: preparing.Handout, device: Device) -> None:
     """One device from its first word to its last: waited for while somebody else has it, and when it goes away."""
     order, run = campaign.order, campaign.order.suite.settings.run
     clock = asyncio.get_running_loop().time
-    done = _Done(station.lease_of(order, device))
+    done = _Done(Before(station.lease_of(order, device)))
     began_s, joined, missed, away_since_s = clock(), False, False, 0.0
     while True:
         try:
             station.refuse_set_aside(order, device)
-            connecting = station.connected(
-                order, device, campaign.journal, done.inbox, done.lease_id, done.identity, done.open_launch
-            )
-            async with connecting as here:
-                done.identity = here.facts.identity
-                done.recovered.update(here.recovered)
+            done.before.open_launch = done.open.asked.launch_id if done.open else ""
+            async with station.connected(order, device, campaign.journal, done.before) as here:
                 if not campaign.roster.join(here):
                     return
                 campaign.tell(events.DeviceConnected(here.facts))
@@ -228,29 +215,16 @@ def _why_nothing(done: _Done) -> str:
 
 
 async def _take_up(campaign: Campaign, here: Station, done: _Done) -> None:
-    """The launch that ran when the device went away: its agent kept the events, and nothing is measured twice."""
+    """The launch that ran when the device went away."""
     if done.open is None:
         return
-    joined, asked = done.open
+    held = done.launches[done.open.joined.case.id]
     # It stays open until its end is known: the device may go away again meanwhile.
-    told = await here.client.held_events(asked.launch_id)
+    launch = await launching.take_up(campaign, here, done.open, held)
     done.open = None
-    if not told:
-        return
-    held = done.launches[joined.case.id]
-    launch = launch_log.launch_of(
-        told,
-        launch_id=asked.launch_id,
-        kind="LATENCY",
-        round_=len(held) + 1,
-        paced=asked.hop_ns > 0,
-        feeds_sha256=asked.feeds_sha256,
-    )
-    # It takes the place of what was written of it when the line broke.
-    campaign.journal.launch(joined.case.id, launch)
-    held.append(launch)
-    campaign.tell(events.LaunchTakenUp(here.device.name, joined.case.id, launch))
-    await here.client.acknowledge(asked.launch_id)
+    if launch is not None:
+        held.append(launch)
+        done.fitness.append(launch.preflight)
 
 
 async def _measure(campaign: Campaign, here: Station, done: _Done) -> None:
@@ -276,8 +250,8 @@ async def _measure(campaign: Campaign, here: Station, done: _Done) -> None:
         held = launches[joined.case.id]
         rounds[joined.case.id] += 1
         asked = plan.order_of(joined.case, joined.artifact, campaign.order.suite.settings.run, "LATENCY")
-        done.open = joined, asked
-        held.append(await launching.latency(campaign, here, joined, asked, held, done.fitness[-1]))
+        done.open = OpenLaunch(joined, asked)
+        held.append(await launching.latency(campaign, here, done.open, held, done.fitness[-1]))
         done.open = None
         done.fitness.append(held[-1].preflight)
 
@@ -294,8 +268,8 @@ async def _measure(campaign: Campaign, here: Station, done: _Done) -> None:
             campaign.journal.case(CaseResult(joined.case, joined.artifact, joined.budgets))
             await launching.push(campaign, here, joined.artifact)
             campaign.tell(events.CaseJoined(joined.case))
-            if joined.case.id in done.recovered:
-                campaign.tell(events.LaunchTakenUp(here.device.name, joined.case.id, done.recovered[joined.case.id]))
+            if recovered := done.before.recovered.get(joined.case.id):
+                campaign.tell(events.LaunchTakenUp(here.device.name, joined.case.id, recovered))
             if campaign.order.baseline is None and good(joined) < wanted(joined):
                 await launch(joined)
     finally:
@@ -325,7 +299,7 @@ async def _give_up(campaign: Campaign, done: _Done, problem: CaseError) -> None:
         if good < campaign.wanted_launches(joined.case.id):
             campaign.journal.case_error(joined.case.id, problem)
             campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))
-    async for joined in _arrivals(done.inbox):
+    async for joined in _arrivals(done.before.inbox):
         campaign.journal.case(CaseResult(joined.case, joined.artifact, joined.budgets, error=problem))
         campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Container, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -247,12 +247,17 @@ class AgentClient:
         Raises:
             DeviceError: the agent refused, or is gone.
         """
-        try:
+        async with self._cancelling(order.launch_id):
             async for event in self._launch(order):
                 yield event
+
+    @contextlib.asynccontextmanager
+    async def _cancelling(self, launch_id: str) -> AsyncIterator[None]:
+        try:
+            yield
         except asyncio.CancelledError:
             with contextlib.suppress(DeviceError):
-                await asyncio.shield(self.cancel(order.launch_id))
+                await asyncio.shield(self.cancel(launch_id))
             raise
 
     async def _launch(self, order: LaunchOrder) -> AsyncIterator[log.LaunchEvent]:
@@ -280,14 +285,19 @@ class AgentClient:
         request = pb.ResumeRequest(lease_id=self.lease_id, launch_id=launch_id, after=after)
         return self._stub.Resume(request, metadata=self._metadata)
 
-    async def held_events(self, launch_id: str) -> list[log.LaunchEvent]:
-        """All events of a launch that this lease started before, to its end; [] where the agent has none of it."""
+    async def held_events(self, launch_id: str) -> AsyncIterator[log.LaunchEvent]:
+        """All events of a launch that this lease started before, to its end; none where the agent has none of it.
+
+        Whoever is cancelled while waiting here cancels the launch too.
+        """
         try:
-            return [event async for message in self._resume(launch_id, 0) if (event := wire.event(message)) is not None]
+            async with self._cancelling(launch_id):
+                async for message in self._resume(launch_id, 0):
+                    if (event := wire.event(message)) is not None:
+                        yield event
         except grpc.aio.AioRpcError as error:
-            if error.code() == grpc.StatusCode.NOT_FOUND:
-                return []
-            raise self._error(error) from error
+            if error.code() != grpc.StatusCode.NOT_FOUND:
+                raise self._error(error) from error
 
     async def acknowledge(self, launch_id: str) -> None:
         """Tell the agent that all events of a finished launch are safe, so that it may forget them."""
@@ -298,18 +308,18 @@ class AgentClient:
             if error.code() != grpc.StatusCode.NOT_FOUND:  # it has nothing of one that it refused
                 raise self._error(error) from error
 
-    async def cancel_running(self, but: str = "") -> None:
+    async def cancel_running(self, but: Container[str]) -> None:
         """End what this lease still has running there: nobody looks at it any more.
 
         Args:
-            but: A launch that is still to be taken up; "" is none.
+            but: Ids of launches that are still to be taken up.
         """
         request = pb.ListLaunchesRequest(lease_id=self.lease_id)
         reply: pb.ListLaunchesReply = await self._call(
             self._stub.ListLaunches(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S)
         )
         for one in reply.launches:
-            if one.running and one.launch_id != but:
+            if one.running and one.launch_id not in but:
                 await self.cancel(one.launch_id)
                 await self.acknowledge(one.launch_id)
 

@@ -249,7 +249,8 @@ def fixed_clocks(launch: Launch) -> Disturbance | None:
     """Clocks kept at their highest, as no user's device keeps them."""
     governors = {name: str(_value(launch.device_before, name)) for name in _family(launch, "governor")}
     fixed = [f"{name} is {told}" for name, told in governors.items() if re.fullmatch("performance|.*, fixed", told)]
-    if not fixed:
+    # Heat takes the ceiling down to the floor: then they are anything but high.
+    if not fixed or throttled(launch):
         return None
     return Disturbance(
         "fixed-clocks",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rtfleet import transports
 from rtfleet.client import AgentClient
-from rtfleet.errors import DeviceError
+from rtfleet.errors import DeviceError, LeaseHeld
 from rtfleet.fleet import Device
 
 ERRORS_IN_A_ROW = 3
@@ -74,7 +74,8 @@ async def hold(device: Device, cache: Path, seconds: float, reason: str, tell: C
     """Keep everybody else off a device, also after this process where its agent stays; else until it is cancelled.
 
     Args:
-        tell: Is given the seconds for which it is held, as soon as it is: no lease is shorter than the agent's usual.
+        tell: Is given the seconds for which it is held, as soon as it is: no lease is shorter than the agent's usual,
+            none longer than a week, and one's own is never made shorter.
 
     Raises:
         LeaseHeld: somebody else has it.
@@ -82,11 +83,12 @@ async def hold(device: Device, cache: Path, seconds: float, reason: str, tell: C
     """
     lease_id, known = secrets.token_hex(16), health(cache, device)
     async with transports.connect(device, cache) as link, AgentClient(link, device.name) as client:
-        tell(await client.acquire(known.lease_id or lease_id, _holder(), seconds, reason))
+        held_s = await client.acquire(known.lease_id or lease_id, _holder(), seconds, reason)
+        tell(held_s)
         if device.connect.partition(":")[0] in STANDING:
             keep(cache, device, Health(known.errors, known.last, known.lease_id or lease_id))
             return
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(held_s)
 
 
 async def release(device: Device, cache: Path, *, force: bool) -> str:
@@ -96,7 +98,8 @@ async def release(device: Device, cache: Path, *, force: bool) -> str:
         force: End whoever's lease it is.
 
     Raises:
-        DeviceError: it gives no answer, or somebody else holds it.
+        LeaseHeld: somebody else holds it.
+        DeviceError: it gives no answer.
     """
     known = health(cache, device)
     said = []
@@ -107,6 +110,14 @@ async def release(device: Device, cache: Path, *, force: bool) -> str:
             facts = await client.describe()
             client.lease_id = known.lease_id or secrets.token_hex(16)
             await client.release(force=force)
+            still = (await client.describe()).lease_holder
+        if still:
+            keep(cache, device, Health(known.errors, known.last))
+            raise LeaseHeld(
+                f"device '{device.name}': your hold is over, and {still} has it now",
+                "wait for the lease to end; --force ends anybody's",
+                "LEASE",
+            )
         if facts.lease_holder:
             said.append(f"the lease of {facts.lease_holder} is over")
     elif not known.set_aside:

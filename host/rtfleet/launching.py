@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from rtfleet import budget, events, history, launch_log, plan, preflight, statistics, sustained, validation
@@ -78,6 +78,22 @@ class Campaign:
         return self.order.profile_ops and not known and not joined.case.model.startswith(BASELINE)
 
 
+@dataclass
+class OpenLaunch:
+    """A launch that runs, or ran when its device went away.
+
+    Attributes:
+        asked: Its id is how its events are found again.
+        fit: How fit the device was for it.
+        stopped: Why it was ended early; "" where it was not.
+    """
+
+    joined: Joined
+    asked: LaunchOrder
+    fit: Preflight | None = None
+    stopped: str = ""
+
+
 async def push(campaign: Campaign, here: Station, artifact: Artifact) -> None:
     """Whatever of the artifact the device lacks."""
     began_s = asyncio.get_running_loop().time()
@@ -109,68 +125,90 @@ async def _fit(campaign: Campaign, here: Station, case: Case, previous: Prefligh
 
 
 async def latency(
-    campaign: Campaign,
-    here: Station,
-    joined: Joined,
-    asked: LaunchOrder,
-    held: Sequence[Launch],
-    previous: Preflight | None,
+    campaign: Campaign, here: Station, open_: OpenLaunch, held: Sequence[Launch], previous: Preflight | None
 ) -> Launch:
-    """One launch that measures. After each batch of blocks `budget.decide` says whether it has enough.
+    """One launch that measures.
 
     Args:
-        asked: The launch; its id is how its events are found again.
         held: The case's launches so far.
         previous: The preflight of this device's last launch.
 
     Raises:
         DeviceError: the device gave no answer. What was measured until then is in the journal.
     """
+    case, asked = open_.joined.case, open_.asked
+    async with campaign.undisturbed(here):
+        open_.fit = await _fit(campaign, here, case, previous)
+        campaign.journal.intent(case.id, asked.launch_id, open_.fit)
+        wanted = campaign.wanted_launches(case.id)
+        campaign.tell(events.LaunchStarted(case.device, case.id, "LATENCY", len(held) + 1, wanted, asked.min_frames))
+        launch = await _followed(campaign, here, open_, held, here.client.launch(asked))
+    assert launch is not None, "a launch tells at least how it ended"
+    return launch
+
+
+async def take_up(campaign: Campaign, here: Station, open_: OpenLaunch, held: Sequence[Launch]) -> Launch | None:
+    """A launch that ran when the device went away: its agent kept the events, and nothing is measured twice.
+
+    None where it has nothing of it. Raises DeviceError: the device went away again.
+    """
+    async with campaign.undisturbed(here):
+        return await _followed(campaign, here, open_, held, here.client.held_events(open_.asked.launch_id))
+
+
+async def _followed(
+    campaign: Campaign,
+    here: Station,
+    open_: OpenLaunch,
+    held: Sequence[Launch],
+    stream: AsyncIterator[LaunchEvent],
+) -> Launch | None:
+    """A launch from its events. After each batch of blocks `budget.decide` says whether it has enough.
+
+    None: there is not one event. Else it is in the journal, also where the device gave no answer.
+    """
     settings = campaign.order.suite.settings.run
-    case = joined.case
-    judged = budget.judged_budgets(joined.budgets, case, joined.artifact)
-    round_, wanted = len(held) + 1, campaign.wanted_launches(case.id)
+    case, asked = open_.joined.case, open_.asked
+    judged = budget.judged_budgets(open_.joined.budgets, case, open_.joined.artifact)
     so_far: list[LaunchEvent] = []
-    decision = stopped = ""
+    decision = open_.stopped
 
     def as_launch() -> Launch:
         launch = launch_log.launch_of(
             so_far,
             launch_id=asked.launch_id,
             kind="LATENCY",
-            round_=round_,
+            round_=len(held) + 1,
             paced=asked.hop_ns > 0,
             feeds_sha256=asked.feeds_sha256,
         )
-        return replace(launch, stopped=stopped, preflight=fit)
+        return replace(launch, stopped=open_.stopped, preflight=open_.fit)
 
-    async with campaign.undisturbed(here):
-        fit = await _fit(campaign, here, case, previous)
-        campaign.journal.intent(case.id, asked.launch_id)
-        campaign.tell(events.LaunchStarted(case.device, case.id, "LATENCY", round_, wanted, asked.min_frames))
-        try:
-            async for event in here.client.launch(asked):
-                so_far.append(event)
-                # The state after a launch can't have ended it.
-                if isinstance(event, launch_log.Conditions) and event.when != "after" and not (stopped or decision):
-                    decision = stopped = sustained.limit_reached(event.state, settings)
-                    if stopped:
-                        await here.client.finish(asked.launch_id)
-                if not isinstance(event, launch_log.Frames) or (event.phase == "BURST" and asked.hop_ns):
-                    continue
-                current = as_launch()
-                campaign.tell(_progress(case, event, current, asked.min_frames))
-                # Launches that are compared must all be of one length.
-                if event.phase == "WARMUP" or decision or campaign.order.baseline is not None:
-                    continue
-                said = budget.decide(held, current, judged, settings, asked.hop_ns or None)
-                if said.enough:
-                    decision = said.reason
+    try:
+        async for event in stream:
+            so_far.append(event)
+            # The state after a launch can't have ended it.
+            if isinstance(event, launch_log.Conditions) and event.when != "after" and not decision:
+                decision = open_.stopped = sustained.limit_reached(event.state, settings)
+                if decision:
                     await here.client.finish(asked.launch_id)
-        except DeviceError as error:
-            so_far.append(launch_log.Failed("DEVICE", error.text, "", ""))
-            campaign.journal.launch(case.id, as_launch())
-            raise
+            if not isinstance(event, launch_log.Frames) or (event.phase == "BURST" and asked.hop_ns):
+                continue
+            current = as_launch()
+            campaign.tell(_progress(case, event, current, asked.min_frames))
+            # Launches that are compared must all be of one length.
+            if event.phase == "WARMUP" or decision or campaign.order.baseline is not None:
+                continue
+            said = budget.decide(held, current, judged, settings, asked.hop_ns or None)
+            if said.enough:
+                decision = said.reason
+                await here.client.finish(asked.launch_id)
+    except DeviceError as error:
+        so_far.append(launch_log.Failed("DEVICE", error.text, "", ""))
+        campaign.journal.launch(case.id, as_launch())
+        raise
+    if not so_far:
+        return None
     launch = as_launch()
     campaign.journal.launch(case.id, launch)
     campaign.tell(events.LaunchEnded(case.device, case.id, launch, decision))

@@ -30,7 +30,7 @@ from rtfleet.errors import RtfleetError, UsageError
 from rtfleet.fidelity import ParityResult, Recognition
 from rtfleet.judged import JudgedRun
 from rtfleet.operators import Operators
-from rtfleet.records import CaseError, CaseResult, DeviceFacts, Json, Launch, Run, RunSettings
+from rtfleet.records import CaseError, CaseResult, DeviceFacts, Json, Launch, Preflight, Run, RunSettings
 
 JOURNAL = "journal.jsonl"
 DOCUMENT = "run.json"
@@ -38,11 +38,20 @@ RAW = "raw"
 
 
 @dataclass(frozen=True)
+class Announced:
+    """A launch that was begun, and whose end nobody wrote down."""
+
+    case_id: str
+    launch_id: str
+    preflight: Preflight | None = None
+
+
+@dataclass(frozen=True)
 class Unfinished:
-    """What a run left open when it ended: its leases (device -> secret), and launches announced but not written."""
+    """What a run left open when it ended: its leases (device -> secret), and launches that agents may have kept."""
 
     leases: Mapping[str, str]
-    launches: tuple[tuple[str, str], ...]
+    launches: tuple[Announced, ...]
 
 
 class Journal:
@@ -120,15 +129,15 @@ class Journal:
         """The lease's secret, before it is asked for."""
         self._append("lease", device=device, lease_id=lease_id)
 
-    def intent(self, case_id: str, launch_id: str) -> None:
-        """A launch's id, before it is used. What stands there of the launch no longer counts."""
-        self._append("intent", case_id=case_id, launch_id=launch_id)
+    def intent(self, case_id: str, launch_id: str, fit: Preflight | None) -> None:
+        """A launch's id, before it is used, and how fit its device is. What stands there of it no longer counts."""
+        self._append("intent", case_id=case_id, launch_id=launch_id, preflight=run_json.plain(fit) if fit else None)
 
     def launch(self, case_id: str, launch: Launch) -> None:
         """A launch that has ended, well or not; its columns first."""
         if (self.folder / _columns_path(launch.launch_id)).exists():
             # Its line names the columns that are replaced now: a crash before the new line must find the launch open.
-            self.intent(case_id, launch.launch_id)
+            self.intent(case_id, launch.launch_id, launch.preflight)
         columns = _write_columns(self.folder, launch)
         self._append("launch", case_id=case_id, launch=run_json.plain(launch), columns=columns)
 
@@ -206,15 +215,18 @@ def order(folder: Path) -> Json:
 def unfinished(folder: Path) -> Unfinished:
     """Leases and launches that a host that starts again can ask its agents for. Raises UsageError."""
     leases: dict[str, str] = {}
-    launches: dict[str, str] = {}
+    launches: dict[str, Announced] = {}
     for line in _lines(folder / JOURNAL):
         if line["type"] == "lease":
             leases[line["device"]] = line["lease_id"]
         elif line["type"] == "intent":
-            launches[line["launch_id"]] = line["case_id"]
-        elif line["type"] == "launch":
+            fit = line.get("preflight")
+            announced = Announced(line["case_id"], line["launch_id"], run_json.record(fit, Preflight) if fit else None)
+            launches[announced.launch_id] = announced
+        elif line["type"] == "launch" and (line["launch"]["error"] or {}).get("kind") != "DEVICE":
+            # A device that went away may have measured to the end.
             launches.pop(line["launch"]["launch_id"], None)
-    return Unfinished(leases, tuple((case_id, launch_id) for launch_id, case_id in launches.items()))
+    return Unfinished(leases, tuple(launches.values()))
 
 
 @dataclass
@@ -416,7 +428,10 @@ def document(judged: JudgedRun, folder: Path | None) -> Iterator[str]:
         name = _columns_path(launch_id)
         if folder is None or not (folder / name).is_file():
             return None
-        return {"file": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
+        try:
+            return {"file": name, "sha256": hashlib.sha256((folder / name).read_bytes()).hexdigest()}
+        except OSError as error:
+            raise UsageError(f"{folder / name} can't be read: {error.strerror}") from None
 
     head, tail = _text(run_json.compose(judged)).split('\n "cases": []', 1)
     yield f'{head}\n "cases": ['
@@ -461,8 +476,10 @@ def _write_whole(path: Path, pieces: Iterable[bytes], folder: Path) -> None:
         begun.replace(path)
         _sync_folder(path.parent)
     except OSError as error:
-        begun.unlink(missing_ok=True)
         raise _no_room(folder, error) from None
+    finally:
+        # Gone, where it got its name.
+        begun.unlink(missing_ok=True)
 
 
 def _held(descriptor: int, folder: Path) -> int:

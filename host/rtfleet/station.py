@@ -7,7 +7,7 @@ import contextlib
 import getpass
 import platform
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rtfleet import cores, events, holding, launch_log, profile, resume, transports
@@ -18,7 +18,7 @@ from rtfleet.fleet import Device
 from rtfleet.order import Order
 from rtfleet.profile import Budget, Profile
 from rtfleet.records import Case, CaseError, DeviceFacts, Launch
-from rtfleet.run_file import Journal
+from rtfleet.run_file import Announced, Journal
 
 Tell = Callable[[events.Event], None]
 
@@ -32,12 +32,30 @@ class Joined:
     budgets: tuple[Budget, ...]
 
 
+@dataclass
+class Before:
+    """What a run knows of a device from before, also where that goes away and comes back.
+
+    Attributes:
+        lease_id: An agent knows its host by it.
+        inbox: Of its cases.
+        identity: Of the device that joined; "" before.
+        open_launch: What it measured when it went away; it goes on. "" where there was nothing.
+        recovered: Launches by their case's id that an earlier host began, and whose events the agent kept for it.
+    """
+
+    lease_id: str
+    inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
+    identity: str = ""
+    open_launch: str = ""
+    recovered: dict[str, Launch] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Station:
     """A device that this run has leased.
 
     Attributes:
-        recovered: Case id -> what the agent still held of a launch that an earlier host began.
         inbox: Brings its cases as their artifacts get ready; None ends them.
         brought_bytes: Of the agent itself, where it had to be copied there; that took `brought_s`.
         alone: Held by whoever has it work; an agent refuses to do anything beside a launch.
@@ -47,7 +65,6 @@ class Station:
     client: AgentClient
     facts: DeviceFacts
     profile: Profile
-    recovered: Mapping[str, Launch] = field(default_factory=dict)
     inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
     brought_bytes: int = 0
     brought_s: float = 0.0
@@ -128,22 +145,11 @@ def case_error(error: DeviceError) -> CaseError:
 
 
 @contextlib.asynccontextmanager
-async def connected(
-    order: Order,
-    device: Device,
-    journal: Journal,
-    inbox: asyncio.Queue[Joined | None],
-    lease_id: str,
-    identity: str = "",
-    open_launch: str = "",
-) -> AsyncIterator[Station]:
+async def connected(order: Order, device: Device, journal: Journal, before: Before) -> AsyncIterator[Station]:
     """The device, connected, described and leased, until the block ends.
 
-    Args:
-        inbox: Of its cases; the same one where it comes back.
-        lease_id: Likewise: an agent knows its host by it.
-        identity: Of the device when it went away.
-        open_launch: What it measured then; it goes on. Whatever else still runs of this lease is ended.
+    What still runs there of an earlier connection is taken up, or ended where nobody waits for it. `before` then has
+    what an earlier host had begun.
 
     Raises:
         LeaseHeld: somebody else measures on it.
@@ -152,18 +158,21 @@ async def connected(
     """
     async with transports.connect(device, order.cache) as link, AgentClient(link, device.name) as client:
         facts = await client.describe(is_host=link.is_host)
-        _check_same(device, identity, facts)
+        _check_same(device, before.identity, facts)
         matched = profile.match(facts, order.profiles, device.profile)
         facts = replace(facts, profile=matched.name)
         _check_cores(order, device, facts)
         resume.check_device(order.evidence, facts)
         journal.device(facts)
-        journal.lease(device.name, lease_id)
+        journal.lease(device.name, before.lease_id)
         holder = f"{getpass.getuser()}@{platform.node()} run {order.run_id}"
-        async with client.leased(lease_id, holder):
-            recovered = await _recover(order, device, client, journal)
-            await client.cancel_running(but=open_launch)
-            yield Station(device, client, facts, matched, recovered, inbox, link.brought_bytes, link.brought_s)
+        async with client.leased(before.lease_id, holder):
+            announced = order.evidence.unfinished.launches
+            await client.cancel_running(but={before.open_launch, *(one.launch_id for one in announced)})
+            for one in announced:
+                await _recover(order, device, client, journal, before, one)
+            before.identity = facts.identity
+            yield Station(device, client, facts, matched, before.inbox, link.brought_bytes, link.brought_s)
 
 
 def refuse_set_aside(order: Order, device: Device) -> None:
@@ -202,23 +211,25 @@ def _check_cores(order: Order, device: Device, facts: DeviceFacts) -> None:
         raise UsageError(f"device '{device.name}': {error.text}", error.hint) from None
 
 
-async def _recover(order: Order, device: Device, client: AgentClient, journal: Journal) -> dict[str, Launch]:
-    """Launches that an earlier host began and did not see the end of: the agent may have kept their events."""
-    found: dict[str, Launch] = {}
-    for case_id, launch_id in order.evidence.unfinished.launches:
-        held = order.evidence.results.get(case_id)
-        if held is None or held.case.device != device.name or held.artifact is None:
-            continue
-        told = await client.held_events(launch_id)
-        if told:
-            found[case_id] = launch_log.launch_of(
-                told,
-                launch_id=launch_id,
-                kind="LATENCY",
-                round_=len(held.launches) + 1,
-                paced=held.case.scenario == "paced",
-                feeds_sha256=held.artifact.feeds.sha256,
-            )
-            journal.launch(case_id, found[case_id])
-            await client.acknowledge(launch_id)
-    return found
+async def _recover(
+    order: Order, device: Device, client: AgentClient, journal: Journal, before: Before, announced: Announced
+) -> None:
+    """A launch that an earlier host began and did not see the end of: the agent may have kept its events."""
+    case_id, launch_id = announced.case_id, announced.launch_id
+    held = order.evidence.results.get(case_id)
+    if held is None or held.case.device != device.name or held.artifact is None:
+        return
+    told = [event async for event in client.held_events(launch_id)]
+    if not told:
+        return
+    launch = launch_log.launch_of(
+        told,
+        launch_id=launch_id,
+        kind="LATENCY",
+        round_=1 + sum(one.launch_id != launch_id for one in held.launches),
+        paced=held.case.scenario == "paced",
+        feeds_sha256=held.artifact.feeds.sha256,
+    )
+    before.recovered[case_id] = replace(launch, preflight=announced.preflight)
+    journal.launch(case_id, before.recovered[case_id])
+    await client.acknowledge(launch_id)

@@ -53,6 +53,13 @@ def test_the_same_secret_twice_is_the_same_lease(leases: Leases, clock: Clock) -
     leases.check(ANN)
 
 
+def test_a_lease_that_is_taken_again_for_less_says_how_long_it_still_lasts(leases: Leases, clock: Clock) -> None:
+    assert leases.acquire(ANN, "ann", 7200) == 7200
+    clock.now_s = 200
+    assert leases.acquire(ANN, "ann", 600) == 7000
+    assert leases.remaining_s(ANN) == 7000
+
+
 def test_a_lease_that_is_not_renewed_is_lost(leases: Leases, clock: Clock) -> None:
     leases.acquire(ANN, "ann")
     clock.now_s = 29

@@ -228,6 +228,25 @@ def test_the_next_holder_waits_for_the_last_block_of_a_lost_launch(host: Host, c
     assert list(lost)[-1].failed.kind == pb.LEASE_LOST
 
 
+@pytest.mark.parametrize("first", ["Probe", "Inspect"])
+def test_whatever_the_next_holder_asks_first_waits_for_the_last_block_of_a_lost_launch(
+    host: Host, clock: Clock, first: str
+) -> None:
+    # A block takes a second.
+    lost = host.call("Launch", host.request(host.graph(latency_us=2000), min_frames=1_000_000, block_frames=500))
+    next(event for event in lost if event.WhichOneof("event") == "block")
+    clock.now_s += 31
+    other = Host(host.stub, host.address, host.launches, uuid.uuid4().hex)
+    other.acquire()
+
+    if first == "Probe":
+        assert other.call("Probe", pb.ProbeRequest(lease_id=other.lease_id)).probe_ns > 0
+    else:
+        inspect = pb.InspectRequest(lease_id=other.lease_id, runtime="fake", graph=other.graph())
+        assert [tensor.name for tensor in other.call("Inspect", inspect).inputs] == ["x"]
+    assert list(lost)[-1].failed.kind == pb.LEASE_LOST
+
+
 def test_list_launches_shows_what_this_lease_started_and_what_was_acknowledged(host: Host) -> None:
     request = host.request(host.graph())
     events = list(host.call("Launch", request))

@@ -106,7 +106,7 @@ def journalled(run: Run, folder: Path) -> Path:
         for result in run.results:
             journal.case(dataclasses.replace(result, launches=(), parity_host=None, parity_device=None, operators=None))
             for one in result.launches:
-                journal.intent(result.case.id, one.launch_id)
+                journal.intent(result.case.id, one.launch_id, one.preflight)
                 journal.launch(result.case.id, one)
             if result.parity_host:
                 journal.parity(result.case.id, "host", result.parity_host)

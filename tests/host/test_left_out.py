@@ -93,8 +93,7 @@ async def _prepared(folder: Path, variants: tuple[str, ...], systems: dict[str, 
             handout = preparing.Handout(campaign)
             measuring = []
             for device in devices:
-                inbox: asyncio.Queue[station.Joined | None] = asyncio.Queue()
-                connected = station.connected(asked, device, journal, inbox, secrets.token_hex(16))
+                connected = station.connected(asked, device, journal, station.Before(secrets.token_hex(16)))
                 here = await stack.enter_async_context(connected)
                 here = replace(here, facts=replace(here.facts, os=systems[device.name]))
                 campaign.roster.join(here)

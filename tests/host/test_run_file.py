@@ -35,13 +35,14 @@ from rtfleet.errors import RtfleetError, UsageError
 from rtfleet.fidelity import AgainstLabels, Detections, Recognition
 from rtfleet.loop import Cache, Carried, Chain, Edge, Seq2Seq
 from rtfleet.operators import Operators
-from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Launch, Reading, Run
-from rtfleet.run_file import Journal
+from rtfleet.records import BusyProcess, CaseError, CaseResult, CoreFacts, Launch, Preflight, Reading, Run
+from rtfleet.run_file import Announced, Journal
 from rtfleet.run_json import FORMAT_VERSION
 
 HEARD = Detections(2, 1, 1, 26.0, AgainstLabels(2, 1, 2, 8.0, 0, 0))
 WHOLE = whole_case(measured_launch("l1"), measured_launch("l2", round_=2), parity_host=parity(detections=HEARD))
 RUN = run_of(WHOLE)
+FIT = Preflight("waited", 2.0, 30_000, 29_000.0, ("it was slow",))
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -158,20 +159,24 @@ def test_a_host_that_dies_while_it_writes_a_launch_anew_leaves_it_open(tmp_path:
     path.write_bytes(b"".join(written))
 
     assert run_file.read(tmp_path / "run").results[0].launches == ()
-    assert run_file.unfinished(tmp_path / "run").launches == ((WHOLE.case.id, "l2"),)
+    (open_,) = run_file.unfinished(tmp_path / "run").launches
+    assert (open_.case_id, open_.launch_id) == (WHOLE.case.id, "l2")
 
 
 def test_leases_and_announced_launches_are_there_for_a_host_that_starts_again(tmp_path: Path) -> None:
     with Journal.create(tmp_path / "run", RUN) as journal:
         journal.lease("board", "secret")
         journal.case(RUN.results[0])
-        journal.intent("case", "l1")
-        journal.intent("case", "l2")
+        for launch_id in ("l1", "l2", "l3"):
+            journal.intent("case", launch_id, FIT if launch_id == "l2" else None)
         journal.launch(RUN.results[0].case.id, measured_launch("l1"))
+        gone = CaseError("DEVICE", "device 'board': the agent does not answer", "", True)
+        journal.launch(RUN.results[0].case.id, dataclasses.replace(measured_launch("l3"), error=gone))
 
     left = run_file.unfinished(tmp_path / "run")
     assert left.leases == {"board": "secret"}
-    assert left.launches == (("case", "l2"),)
+    # What was cut off with its device may have gone on there.
+    assert left.launches == (Announced("case", "l2", FIT), Announced("case", "l3"))
 
 
 def test_nobody_else_can_read_the_lease_and_it_stays_in_the_journal(tmp_path: Path) -> None:

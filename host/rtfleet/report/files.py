@@ -87,13 +87,14 @@ def write(judged: JudgedRun, folder: Path | None, targets: Targets) -> None:
 
 def put(flag: str, target: str, pieces: Iterable[str]) -> None:
     """One file, or stdout. Raises UsageError that names the flag."""
+    whole = list(pieces)  # what can't be composed leaves an older report as it was
     try:
         if target == "-":
-            sys.stdout.writelines(pieces)
+            sys.stdout.writelines(whole)
             sys.stdout.flush()
         else:
             with Path(target).open("w", encoding="utf-8") as stream:
-                stream.writelines(pieces)
+                stream.writelines(whole)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -51,8 +51,7 @@ async def connect(device: Device, cache: Path) -> AsyncIterator[Link]:
     if not brought_bytes and seen.agent is None:
         _check_room(line, seen.free_bytes, ROOM_BYTES)
     brought_s = clock() - began_s
-    # Bundles take a while to be made and copied, and the agent that was seen may have ended since.
-    agent = await _agent(line, brought, seen.agent and await listening(line))
+    agent = await _agent(line, brought)
     try:
         async with line.tunnel(agent.port) as address:
             yield Link(address, agent.token, brought_bytes=brought_bytes, brought_s=brought_s)
@@ -149,20 +148,23 @@ def _check_room(line: Line, free_bytes: int | None, need_bytes: int) -> None:
 # ---- the agent there -----------------------------------------------------------------------------------------------
 
 
-async def _agent(line: Line, brought: Bundle, running: Agent | None) -> Agent:
+async def _agent(line: Line, brought: Bundle) -> Agent:
     """The agent that serves the phone: the one that does, or a new one."""
+    # Asked again: bundles take a while to be made and copied, and agents come and go meanwhile.
+    running = await listening(line)
     if running is not None and running.bundle != brought.name:
         # Nobody's turn: it makes room. Else it stays until it is, and so does its device's lock.
         await line.run(adb_scripts.stop(running))
         running = await listening(line)
-        if running is not None and running.bundle != brought.name:
-            who = await holder(line, running)
-            raise LeaseHeld(
-                f"device '{line.device}': another version of rtfleet measures on it{who and f': {who}'}",
-                "wait until that run has ended",
-                "LEASE",
-            )
-    return running or await started(line, brought)
+    agent = running or await started(line, brought)
+    if agent.bundle != brought.name:
+        who = await holder(line, agent)
+        raise LeaseHeld(
+            f"device '{line.device}': another version of rtfleet measures on it{who and f': {who}'}",
+            "wait until that run has ended",
+            "LEASE",
+        )
+    return agent
 
 
 async def listening(line: Line) -> Agent | None:

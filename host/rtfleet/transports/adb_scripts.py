@@ -134,7 +134,8 @@ def keep(part: str, name: str) -> str:
     return f"""cd {part}/{name} || exit 1
 sha256sum -c ../sums >../checked 2>&1 || {{ grep -v ': OK$' ../checked | head -n 1 >&2; exit 1; }}
 chmod 755 . run bin/python3 lib/ld-linux*
-[ -d {BUNDLES}/{name} ] || mv {part}/{name} {BUNDLES}/{name}
+mkdir -p {BUNDLES}
+[ -d {BUNDLES}/{name} ] || mv {part}/{name} {BUNDLES}/{name} || exit 1
 rm -rf {BUNDLES}/{name}/{name}
 """
 

@@ -140,7 +140,10 @@ async def phones(server: Server) -> tuple[Phone, ...]:
 
 async def _reach(server: Server) -> None:
     if server.is_here:
-        started = await adb(server, "start-server", timeout_s=START_TIMEOUT_S)
+        try:
+            started = await adb(server, "start-server", timeout_s=START_TIMEOUT_S)
+        except DeviceError as error:
+            raise DeviceError(error.text, error.hint, "NO_ADB_SERVER", error.retryable) from None
         if started.code:
             raise _unreachable(server, (started.stderr.strip().splitlines() or ["it said nothing"])[-1])
         return

@@ -53,7 +53,8 @@ async def connect(device: str, store: Path, emulated_as: str = "") -> AsyncItera
             stderr=log,
             # Ctrl-C is the host's to handle: it cancels the launch and then ends the agent.
             start_new_session=True,
-            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"},
+            # What gRPC says belongs into the agent's log, though not onto the host's screen.
+            env={**os.environ, "ORT_DISABLE_TELEMETRY": "1", "GRPC_VERBOSITY": "ERROR"},
         )
     assert process.stdin and process.stdout
     try:

@@ -85,7 +85,7 @@ def all_is_there_once(lab: Lab) -> bool:
     """Two good launches, each whole, each once."""
     found = lab.launches()["luna"]
     return len({one["launch_id"] for one in found}) == len(found) == 2 and all(
-        len(one["latency_ns"]) == 500 for one in found
+        len(one["latency_ns"]) == 500 and one["preflight"] for one in found
     )
 
 
@@ -143,6 +143,23 @@ def test_two_hosts_take_turns(lab: Lab, phone: EmulatedPhone) -> None:
     assert {first.returncode, second.code} <= MEASURED, said + second.everything
     assert "leased to" in second.stderr
     assert not phone.processes()
+
+
+def test_a_host_gets_the_phone_of_one_that_was_killed_though_its_last_block_takes_long(
+    lab: Lab, phone: EmulatedPhone
+) -> None:
+    slow = lab.suite(lab.model("luna", latency_us=8 * SLOW_US), run=PATIENT % 1)
+    quick = lab.suite(lab.model("nova"), run=PATIENT % 1, name="quick.toml")
+    with ending(lab.start("run", slow)) as first:
+        wait_until(lambda: lab.runs() and "intent" in [one["type"] for one in journal(lab.runs()[0])])
+        wait_until(lambda: workers(phone))
+        first.send_signal(signal.SIGKILL)
+
+    second = lab.rtfleet("run", quick)
+
+    assert second.code in MEASURED and "leased to" in second.stderr, second.everything
+    assert len(lab.launches()["nova"]) == 1
+    wait_until(lambda: not phone.processes())
 
 
 def test_a_zoo_model_goes_from_its_file_to_a_verdict(lab: Lab, phone: EmulatedPhone) -> None:

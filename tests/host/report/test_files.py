@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ET
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,20 @@ def test_all_files_are_written(tmp_path: Path) -> None:
     assert ET.parse(tmp_path / "junit.xml").getroot().tag == "testsuites"
     assert (tmp_path / "summary.md").read_text(encoding="utf-8").startswith("## rtfleet: FAIL")
     assert not targets.on_stdout
+
+
+def test_a_report_that_can_t_be_composed_leaves_an_older_one_as_it_was(tmp_path: Path) -> None:
+    report = tmp_path / "run.json"
+    report.write_text("an older one")
+
+    def pieces() -> Iterator[str]:
+        yield "{"
+        raise UsageError("raw/l1.npz can't be read")
+
+    with pytest.raises(UsageError, match="can't be read"):
+        files.put("--json", str(report), pieces())
+
+    assert report.read_text() == "an older one"
 
 
 def test_a_dash_is_stdout(capsys: pytest.CaptureFixture[str]) -> None:

@@ -219,6 +219,68 @@ def test_a_phone_is_held_by_hand_without_the_command_and_released(phone: Emulate
     assert "by hand is over" in said and not agents(phone)
 
 
+def test_a_release_ends_nobody_else_s_lease_and_says_so(phone: EmulatedPhone, tmp_path: Path) -> None:
+    device = device_of(phone)
+    (tmp_path / "bundles").symlink_to(CACHE / "bundles")
+    # A hold that ran out long ago.
+    holding.keep(tmp_path, device, holding.Health(errors=1, last="a cable", lease_id=secrets.token_hex(16)))
+
+    async def released() -> str:
+        async with connected(device) as (_, bob):
+            await bob.acquire(secrets.token_hex(16), "bob@lab run 2")
+            with pytest.raises(LeaseHeld, match="your hold is over, and bob@lab run 2 has it now"):
+                await holding.release(device, tmp_path, force=False)
+            await bob.renew()
+            return await holding.release(device, tmp_path, force=True)
+
+    assert "the lease of bob@lab run 2 is over" in asyncio.run(released())
+    assert holding.health(tmp_path, device) == holding.Health()
+
+
+def test_two_hosts_that_bring_a_bundle_at_once_leave_it_there_once(phone: EmulatedPhone) -> None:
+    describe(device_of(phone))
+    (name,) = phone.sh(f"ls {FOLDER}/bundles").split()
+    part = phone.sh(adb_scripts.MAKE_PART).strip()
+    phone.sh(f"cp -r {FOLDER}/bundles/{name} {part} && : >{part}/sums")
+    first, second = (phone.adb("shell", adb_scripts.keep(part, name), check=False) for _ in range(2))
+    phone.sh(f"rm -rf {part}")
+    assert first.returncode == 0 and second.returncode == 0
+    assert name not in phone.sh(f"ls {FOLDER}/bundles/{name}")
+
+
+def test_a_bundle_that_can_t_be_kept_is_no_success(phone: EmulatedPhone) -> None:
+    part = phone.sh(adb_scripts.MAKE_PART).strip()
+    phone.sh(
+        f"mkdir -p {part}/gone/bin {part}/gone/lib && cd {part}/gone && touch run bin/python3 lib/ld-linux ../sums"
+    )
+    refused_to = adb_scripts.keep(part, "gone").replace(f"mv {part}/gone", f"mv {part}/elsewhere")
+    kept = phone.adb("shell", refused_to, check=False)
+    phone.sh(f"rm -rf {part}")
+    assert kept.returncode != 0 and "gone" not in phone.sh(f"ls {FOLDER}/bundles")
+
+
+def test_an_agent_of_another_version_that_was_quicker_is_not_taken_for_one_s_own(phone: EmulatedPhone) -> None:
+    describe(device_of(phone))
+    (mine,) = phone.sh(f"ls {FOLDER}/bundles").split()
+    other = "rtfleet-agent-x86_64-0123456789ab"
+    phone.sh(f"cp -r {FOLDER}/bundles/{mine} {FOLDER}/bundles/{other}")
+    line = Line("pixel", adb_server.server_of(""), phone.serial)
+
+    async def quicker() -> str:
+        found = adb_scripts.agent_of(await asyncio.to_thread(phone.sh, adb_scripts.start(other, 60)))
+        assert found is not None
+        # As if it had come up after the last look: whoever starts an agent then is given this one.
+        told = adb_scripts.agent_of(await asyncio.to_thread(phone.sh, adb_scripts.start(mine, 60)))
+        await line.run(adb_scripts.stop(found))
+        assert told is not None
+        return told.bundle
+
+    try:
+        assert asyncio.run(quicker()) == other
+    finally:
+        phone.sh(f"rm -rf {FOLDER}/bundles/{other}")
+
+
 # ---- lost ----------------------------------------------------------------------------------------------------------
 
 
