@@ -143,7 +143,7 @@ def _serve(options: argparse.Namespace) -> int:
         if options.keep_awake:
             stack.enter_context(kept_awake(folder / "setting-before"))
         python = os.environ.get("RTFLEET_PYTHON") or shlex.quote(sys.executable)
-        leases = Leases(lasts_s=options.lease_s)
+        leases = Leases(lasts_s=options.lease_s, ended=folder / "ended-leases")
         launches = Launches(folder / "launches", leases, python)
         token_file = None if given or tls else _write_secret(folder / "token", token)
         service = Service(device, store, leases, launches, python)

@@ -29,7 +29,7 @@ from rtfleet_agent.launch import (
     Started,
     WorkerRequest,
 )
-from rtfleet_agent.lease import Leases
+from rtfleet_agent.lease import Leases, hash_of
 from rtfleet_agent.refusal import Refusal
 from rtfleet_agent.workers import Ending, Worker
 
@@ -124,7 +124,7 @@ class Launches:
             Refusal: it was started by another one.
         """
         found = self._spools.get(launch_id)
-        if found is not None and not hmac.compare_digest(found.lease_sha256, spool.hash_of_lease(lease_id)):
+        if found is not None and not hmac.compare_digest(found.lease_sha256, hash_of(lease_id)):
             raise Refusal("FAILED_PRECONDITION", f"launch '{launch_id}' was started under another lease; draw a new id")
         return found is not None
 
@@ -135,13 +135,13 @@ class Launches:
             Refusal: unknown here, or another lease's, which are told alike.
         """
         found = self._spools.get(launch_id)
-        if found is None or not hmac.compare_digest(found.lease_sha256, spool.hash_of_lease(lease_id)):
+        if found is None or not hmac.compare_digest(found.lease_sha256, hash_of(lease_id)):
             raise Refusal("NOT_FOUND", f"launch '{launch_id}' is not known here under this lease")
         return found
 
     def of_lease(self, lease_id: str) -> list[Status]:
         """The launches that this lease started, old ones first."""
-        mine = spool.hash_of_lease(lease_id)
+        mine = hash_of(lease_id)
         return [
             Status(each.launch_id, not each.ended, each.events, each.acknowledged)
             for each in list(self._spools.values())
@@ -164,7 +164,7 @@ class Launches:
                     f"launch '{self._running.launch_id}' is running; one at a time: finish or cancel it first",
                 )
             try:
-                events = spool.create(self._folder, launch_id, spool.hash_of_lease(lease_id))
+                events = spool.create(self._folder, launch_id, hash_of(lease_id))
             except OSError as error:
                 raise Refusal("RESOURCE_EXHAUSTED", f"no room for the launch's events: {error.strerror}") from error
             self._spools = {name: each for name, each in self._spools.items() if each.folder.exists()}
@@ -258,8 +258,7 @@ class Launches:
         winding_down_s: float | None = None
         while True:
             now_s = time.monotonic()
-            lease_s = self._leases.remaining_s(running.lease_id)
-            if lease_s <= 0 and winding_down_s is None:
+            if winding_down_s is None and self._leases.is_lost(running.lease_id):
                 running.finish(_because("LEASE_LOST", running, "the lease expired or was released"))
                 winding_down_s = now_s + _WIND_DOWN_S
             if now_s >= deadline_s:

@@ -19,6 +19,10 @@ from pathlib import Path
 from rtfleet_agent.refusal import Refusal
 
 LEASE_LASTS_S = 30.0
+# A launch of a host that went away goes on so long after its lease ran out, unless somebody else takes the device.
+COMEBACK_S = 60.0
+# Of leases that were ended by force, so many are remembered.
+_MOST_ENDED = 100
 _SHORTEST_LEASE_ID = 16
 # Nobody means to hold a device for longer without a word.
 _LONGEST_S = 7 * 86_400.0
@@ -44,10 +48,18 @@ class Leases:
     Args:
         now: A monotonic clock in seconds.
         lasts_s: A lease that is not renewed for so long is lost.
+        ended: File of those that were ended by force, by hash: the agent after this one does not give them either.
     """
 
-    def __init__(self, now: Callable[[], float] = time.monotonic, lasts_s: float = LEASE_LASTS_S) -> None:
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        lasts_s: float = LEASE_LASTS_S,
+        ended: Path | None = None,
+    ) -> None:
         self._now = now
+        self._file = ended
+        self._ended = _lines_of(ended)
         self._lasts_s = lasts_s
         self._mutex = threading.Lock()
         self._lease_id = ""
@@ -65,13 +77,16 @@ class Leases:
             reason: Why the device is held, for those who ask for it meanwhile.
 
         Raises:
-            Refusal: somebody else holds it, who, and for how long; or a `lease_id` too short to be a secret.
+            Refusal: somebody else holds it, who, and for how long; it was ended by force; or a `lease_id` too short to
+                be a secret.
         """
         if len(lease_id) < _SHORTEST_LEASE_ID:
             raise Refusal("INVALID_ARGUMENT", "lease_id must be a secret of at least 128 bits that the host draws")
         with self._mutex:
             if self._retired:
                 raise Refusal("UNAVAILABLE", _ENDING)
+            if hash_of(lease_id) in self._ended:
+                raise Refusal("PERMISSION_DENIED", "this lease was ended by force: somebody else wanted the device")
             remaining = self._expires_at - self._now()
             if remaining > 0 and not self._is(lease_id):
                 why = f" ({self._reason})" if self._reason else ""
@@ -105,6 +120,11 @@ class Leases:
             force: Whoever's lease it is.
         """
         with self._mutex:
+            if force and self._lease_id and not self._is(lease_id):
+                self._ended = [*self._ended, hash_of(self._lease_id)][-_MOST_ENDED:]
+                if self._file is not None:
+                    with contextlib.suppress(OSError):  # without room this agent alone knows
+                        self._file.write_text("\n".join(self._ended))
             if force or self._is(lease_id):
                 self._lease_id, self._expires_at = "", 0.0
 
@@ -125,10 +145,11 @@ class Leases:
             if self._expires_at <= self._now():
                 self._prolong()
 
-    def remaining_s(self, lease_id: str) -> float:
-        """Seconds until this lease is lost; 0 or less where it is lost already."""
+    def is_lost(self, lease_id: str) -> bool:
+        """Whether what was begun under this lease is to end: it was released, somebody else has the device, or its host
+        is away for too long."""
         with self._mutex:
-            return self._expires_at - self._now() if self._is(lease_id) else 0.0
+            return not self._is(lease_id) or self._now() > self._expires_at + COMEBACK_S
 
     def held(self) -> Held | None:
         """The lease in force; None where the device is free."""
@@ -156,6 +177,18 @@ class Leases:
                 "FAILED_PRECONDITION",
                 f"the lease is not yours: {self._holder or 'another host'} holds the device for {remaining:.0f} s more",
             )
+
+
+def hash_of(lease_id: str) -> str:
+    """What stands on disk in the place of a lease's secret."""
+    return hashlib.sha256(lease_id.encode()).hexdigest()
+
+
+def _lines_of(path: Path | None) -> list[str]:
+    try:
+        return path.read_text().split() if path is not None else []
+    except (OSError, ValueError):
+        return []
 
 
 @dataclass(frozen=True)

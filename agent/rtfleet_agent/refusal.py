@@ -11,6 +11,7 @@ Status: TypeAlias = Literal[
     "INTERNAL",
     "INVALID_ARGUMENT",
     "NOT_FOUND",
+    "PERMISSION_DENIED",
     "RESOURCE_EXHAUSTED",
     "UNAVAILABLE",
 ]

@@ -7,7 +7,6 @@ launches/<launch_id>/acknowledged   the last number that the host has; written w
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -131,11 +130,6 @@ class Spool:
                     yield number, event
         if upto > len(self._offsets) and self._last_unwritten is not None:
             yield upto, self._last_unwritten
-
-
-def hash_of_lease(lease_id: str) -> str:
-    """What stands on disk in the place of a lease's secret."""
-    return hashlib.sha256(lease_id.encode()).hexdigest()
 
 
 def create(folder: Path, launch_id: str, lease_sha256: str) -> Spool:

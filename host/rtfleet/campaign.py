@@ -16,6 +16,7 @@ from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
 from rtfleet.fleet import Device
 from rtfleet.launching import Campaign, OpenLaunch
+from rtfleet.operators import Operators
 from rtfleet.order import Order
 from rtfleet.records import CaseError, CaseResult, Launch, Preflight
 from rtfleet.run_file import Journal
@@ -27,7 +28,7 @@ MAX_REPEATS = 2
 GRACE_S = 3.0
 LOOK_AGAIN_S = 2.0
 # Kinds of errors that say nothing against a device.
-_NOT_ITS_FAULT = ("LEASE", "SET_ASIDE", "NO_ADB_SERVER")
+_NOT_ITS_FAULT = ("LEASE", "LEASE_ENDED", "SET_ASIDE", "NO_ADB_SERVER")
 
 
 async def run_campaign(order: Order, exports: Exports, journal: Journal, tell: Tell) -> None:
@@ -180,6 +181,12 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
             return
         except LeaseHeld as error:
             problem: DeviceError = error
+            if error.kind == "LEASE_ENDED":
+                if joined:
+                    break  # whoever did it needs the device
+                # A run that is gone on with on purpose has a lease of its own.
+                done.before.lease_id = station.new_lease()
+                continue
             left_s = run.lease_wait_s - (clock() - began_s) if not joined else 0.0
             if away_since_s:
                 # Its old agent may not have heard yet that the line is gone; a lease that was taken from us stays so.
@@ -296,7 +303,10 @@ async def _give_up(campaign: Campaign, done: _Done, problem: CaseError) -> None:
     """A device that is gone: what it measured stays, what it owes has its error."""
     for joined in done.cases:
         good = sum(not statistics.why_void(launch) for launch in done.launches[joined.case.id])
-        if good < campaign.wanted_launches(joined.case.id):
+        if good >= campaign.wanted_launches(joined.case.id):
+            if campaign.owes_operators(joined) and joined.case.id not in done.profiled:
+                campaign.journal.operators(joined.case.id, Operators(failed=problem.text))
+        else:
             campaign.journal.case_error(joined.case.id, problem)
             campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))
     async for joined in _arrivals(done.before.inbox):

@@ -88,6 +88,8 @@ class AgentClient:
             return DeviceError(f"{where}{detail}", log.HINTS["NO_DISK"], "NO_DISK", retryable=False)
         if code == grpc.StatusCode.FAILED_PRECONDITION:
             return LeaseHeld(f"{where}{detail}", "wait for the lease to end, or take another device", "LEASE")
+        if code == grpc.StatusCode.PERMISSION_DENIED:
+            return LeaseHeld(f"{where}{detail}", "see who needs it now: rtfleet devices; then --resume", "LEASE_ENDED")
         if code == grpc.StatusCode.INVALID_ARGUMENT:
             return DeviceError(f"{where}{detail}", log.HINTS["BAD_MODEL"], "BAD_MODEL", retryable=False)
         return DeviceError(f"{where}{detail or code.name}", kind=code.name)

@@ -24,11 +24,12 @@ class Here:
     """What a command has to do with.
 
     Attributes:
-        notes: Phones that are plugged in and can't be used, each with why and what to do.
+        notes: Phones that are plugged in and can't be used, each with why and what to do; `unusable` are their serials.
     """
 
     devices: tuple[Device, ...]
     notes: tuple[str, ...] = ()
+    unusable: tuple[str, ...] = ()
 
 
 def chosen(path: Path | None, wanted: Sequence[str], count: int | None = None) -> Here:
@@ -43,7 +44,7 @@ def chosen(path: Path | None, wanted: Sequence[str], count: int | None = None) -
 
     Raises:
         UsageError: a name or a label that no device has, or fewer devices than `count`.
-        DeviceError: all phones that are plugged in can't be used.
+        DeviceError: all phones that are plugged in can't be used, or the one that was meant.
     """
     known, is_fleet = fleets.find(path), fleets.file_of(path) is not None
     names = {device.name for device in known}
@@ -58,7 +59,10 @@ def chosen(path: Path | None, wanted: Sequence[str], count: int | None = None) -
     try:
         return Here(fleets.choose((*known, *found.devices), wanted, count), found.notes)
     except UsageError as error:
-        # The one that was meant may be a phone that is there and can't be used.
+        # The one that was meant may be a phone that is there and can't be used; adb does not know its model then.
+        for serial, note in zip(found.unusable, found.notes, strict=False):
+            if any(word.endswith(f"-{_tail(serial)}") for word in strange):
+                raise DeviceError(note, "mend that, then try again") from None
         raise UsageError(error.text, "; ".join(found.notes) or error.hint) from None
 
 
@@ -118,11 +122,16 @@ def named(listed: Sequence[Phone], known: Sequence[Device], server: Server) -> H
         if phone.state != adb_phone.USABLE:
             text, hint, _ = adb_phone.why_not(phone)
             notes.append(f"phone {phone.serial}: {text} ({hint})")
-    return Here(tuple(devices), tuple(notes))
+    unusable = tuple(phone.serial for phone in strange if phone.state != adb_phone.USABLE)
+    return Here(tuple(devices), tuple(notes), unusable)
 
 
 def _name(phone: Phone, *, whole: bool = False) -> str:
     """ "pixel-8-j001": what it is and the end of its serial number, as a device's name in a fleet may be."""
-    serial = re.sub(r"[^A-Za-z0-9]", "", phone.serial)
     model = re.sub(r"[^a-z0-9]+", "-", phone.model.lower()).strip("-") or "phone"
-    return f"{model}-{(serial if whole else serial[-_TAIL:]).lower()}"
+    return f"{model}-{_tail(phone.serial, 0 if whole else _TAIL)}"
+
+
+def _tail(serial: str, length: int = _TAIL) -> str:
+    """Its last letters and digits; 0: all of them."""
+    return re.sub(r"[^A-Za-z0-9]", "", serial)[-length:].lower()

@@ -22,6 +22,10 @@ STANDING = ("grpc", "adb")
 """Ways whose agent outlives the command that asked for the lease; the others' ends with their line."""
 
 
+# How soon a hold notices that its line is gone.
+_LOOK_S = 5.0
+
+
 @dataclass(frozen=True)
 class Health:
     """How a device did of late.
@@ -81,14 +85,23 @@ async def hold(device: Device, cache: Path, seconds: float, reason: str, tell: C
         LeaseHeld: somebody else has it.
         DeviceError: it gives no answer.
     """
-    lease_id, known = secrets.token_hex(16), health(cache, device)
+    known = health(cache, device)
     async with transports.connect(device, cache) as link, AgentClient(link, device.name) as client:
-        held_s = await client.acquire(known.lease_id or lease_id, _holder(), seconds, reason)
+        try:
+            held_s = await client.acquire(known.lease_id or secrets.token_hex(16), _holder(), seconds, reason)
+        except LeaseHeld as error:
+            if error.kind != "LEASE_ENDED":
+                raise
+            # Somebody ended the hold before this one.
+            held_s = await client.acquire(secrets.token_hex(16), _holder(), seconds, reason)
         tell(held_s)
         if device.connect.partition(":")[0] in STANDING:
-            keep(cache, device, Health(known.errors, known.last, known.lease_id or lease_id))
+            keep(cache, device, Health(known.errors, known.last, client.lease_id))
             return
-        await asyncio.sleep(held_s)
+        until_s = asyncio.get_running_loop().time() + held_s
+        while (left_s := until_s - asyncio.get_running_loop().time()) > 0:
+            await asyncio.sleep(min(_LOOK_S, left_s))
+            await client.renew()
 
 
 async def release(device: Device, cache: Path, *, force: bool) -> str:

@@ -122,7 +122,7 @@ HINTS = {
     "NO_DISK": "free space on the device, or give the agent a larger --store",
     "KILLED": "see the worker's last words with `rtfleet show RUN --log`",
     "TIMEOUT": "raise --timeout, or look for a hang in the runtime",
-    "LEASE_LOST": "the host stopped renewing the lease; run again",
+    "LEASE_LOST": "somebody released or took the device, or this host was away for too long; run again",
     "INTERNAL": "please report it with the worker's last words",
     "DEVICE": "check that the device and its agent are up, then run again",
 }

@@ -25,7 +25,7 @@ from typing import Literal
 
 import numpy as np
 
-from rtfleet import run_json, toml_file
+from rtfleet import json_text, run_json, toml_file
 from rtfleet.errors import RtfleetError, UsageError
 from rtfleet.fidelity import ParityResult, Recognition
 from rtfleet.judged import JudgedRun
@@ -433,31 +433,12 @@ def document(judged: JudgedRun, folder: Path | None) -> Iterator[str]:
         except OSError as error:
             raise UsageError(f"{folder / name} can't be read: {error.strerror}") from None
 
-    head, tail = _text(run_json.compose(judged)).split('\n "cases": []', 1)
+    head, tail = json_text.of(run_json.compose(judged)).split('\n "cases": []', 1)
     yield f'{head}\n "cases": ['
     for number, case in enumerate(judged.cases):
         yield ",\n  " if number else "\n  "
-        yield _text(run_json.compose_case(case, stored), "\n  ")
+        yield json_text.of(run_json.compose_case(case, stored), "\n  ")
     yield f"\n ]{tail}\n" if judged.cases else f"]{tail}\n"
-
-
-def _text(value: Json, line: str = "\n") -> str:
-    """Lists and records of simple values are one line each: blocks, columns, checks.
-
-    Args:
-        line: A line break and the indentation that the value stands at.
-    """
-    if not isinstance(value, dict | list) or not any(part and isinstance(part, dict | list) for part in _parts(value)):
-        return json.dumps(value, allow_nan=False)
-    inner = f"{line} "
-    if isinstance(value, list):
-        return f"[{inner}{f',{inner}'.join(_text(part, inner) for part in value)}{line}]"
-    named = (f"{json.dumps(str(name))}: {_text(part, inner)}" for name, part in value.items())
-    return f"{{{inner}{f',{inner}'.join(named)}{line}}}"
-
-
-def _parts(value: Json) -> Iterable[Json]:
-    return value.values() if isinstance(value, dict) else value
 
 
 def write(judged: JudgedRun, folder: Path) -> None:

@@ -189,7 +189,12 @@ def refuse_set_aside(order: Order, device: Device) -> None:
 
 def lease_of(order: Order, device: Device) -> str:
     """A resumed run takes up the lease that it had, in case it still holds the device."""
-    return order.evidence.unfinished.leases.get(device.name) or secrets.token_hex(16)
+    return order.evidence.unfinished.leases.get(device.name) or new_lease()
+
+
+def new_lease() -> str:
+    """The secret of one."""
+    return secrets.token_hex(16)
 
 
 def _check_same(device: Device, identity: str, facts: DeviceFacts) -> None:

@@ -57,7 +57,9 @@ def test_a_lease_that_is_taken_again_for_less_says_how_long_it_still_lasts(lease
     assert leases.acquire(ANN, "ann", 7200) == 7200
     clock.now_s = 200
     assert leases.acquire(ANN, "ann", 600) == 7000
-    assert leases.remaining_s(ANN) == 7000
+    clock.now_s = 7199
+    held = leases.held()
+    assert held is not None and held.expires_in_s == 1
 
 
 def test_a_lease_that_is_not_renewed_is_lost(leases: Leases, clock: Clock) -> None:
@@ -65,12 +67,13 @@ def test_a_lease_that_is_not_renewed_is_lost(leases: Leases, clock: Clock) -> No
     clock.now_s = 29
     leases.renew(ANN)
     clock.now_s = 58
-    assert leases.remaining_s(ANN) == 1
+    held = leases.held()
+    assert held is not None and held.expires_in_s == 1
     clock.now_s = 59
 
     assert leases.held() is None
     leases.acquire(BOB, "bob")
-    assert leases.remaining_s(ANN) == 0
+    assert leases.is_lost(ANN)
     clock.now_s = 100
     for call in (leases.renew, leases.check):
         with pytest.raises(Refusal, match="acquire one first"):
@@ -85,7 +88,8 @@ def test_a_host_that_slept_has_its_lease_again_where_nobody_took_the_device(
     clock.now_s = 1000
     call(leases, ANN)
 
-    assert leases.remaining_s(ANN) == 30
+    held = leases.held()
+    assert held is not None and held.expires_in_s == 30
     with pytest.raises(Refusal, match="leased to ann"):
         leases.acquire(BOB, "bob")
 
@@ -98,6 +102,43 @@ def test_a_lease_that_was_ended_by_force_is_not_had_again(
     leases.release("", force=True)
     with pytest.raises(Refusal, match="expired or was released"):
         call(leases, ANN)
+
+
+def test_nor_by_asking_for_it_anew_and_not_of_the_agent_after_this_one(tmp_path: Path) -> None:
+    for since in ("this agent", "the next one"):
+        leases = Leases(ended=tmp_path / "ended")
+        if since == "this agent":
+            leases.acquire(ANN, "ann")
+            leases.release(BOB, force=True)
+        with pytest.raises(Refusal, match="was ended by force") as refused:
+            leases.acquire(ANN, "ann")
+        assert refused.value.status == "PERMISSION_DENIED"
+        leases.acquire(BOB, "bob")
+    assert ANN not in (tmp_path / "ended").read_text()
+
+
+def test_a_lease_that_its_own_host_gave_back_can_be_had_again(leases: Leases) -> None:
+    for force in (False, True):
+        leases.acquire(ANN, "ann")
+        leases.release(ANN, force=force)
+    leases.acquire(ANN, "ann")
+
+
+def test_what_was_begun_goes_on_a_minute_longer_than_its_lease_unless_somebody_else_comes(
+    leases: Leases, clock: Clock
+) -> None:
+    leases.acquire(ANN, "ann")
+    clock.now_s = 89
+    assert not leases.is_lost(ANN)
+    clock.now_s = 91
+    assert leases.is_lost(ANN)
+    leases.check(ANN)
+    clock.now_s = 125
+    assert not leases.is_lost(ANN)
+    leases.acquire(BOB, "bob")
+    assert leases.is_lost(ANN) and not leases.is_lost(BOB)
+    leases.release(BOB)
+    assert leases.is_lost(BOB)
 
 
 def test_no_secret_at_all_holds_nothing(leases: Leases) -> None:

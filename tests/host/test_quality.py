@@ -109,6 +109,13 @@ def test_repeated_and_missing_launches_are_said() -> None:
     assert "1 of 3 launches" in told(case(killed, QUIET))["few-launches"].text
 
 
+@pytest.mark.parametrize(("kind", "blamed"), [("KILLED", "a model that fails"), ("LEASE_LOST", "nothing of the model")])
+def test_a_device_that_went_away_is_no_fault_of_the_model(kind: str, blamed: str) -> None:
+    failed = launch(1.0, error=CaseError(kind, "gone"))
+
+    assert blamed in told(case(failed, QUIET))["repeated"].hint
+
+
 def test_a_suspended_launch_is_named_as_a_repeat() -> None:
     slept = launch(1.0, blocks=(Block("PACED", 0, 459, 1, 1, 0, marks=("suspend",)),))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,8 +56,9 @@ def hand_over(judged: JudgedRun, folder: Path, targets: Targets) -> int:
     """The report on the screen, then its files; the exit code.
 
     Raises:
-        UsageError: a file could not be written. A FAIL is graver, so that it is only said beside it.
+        UsageError: it could not be shown, or a file not be written. A FAIL is graver: then it is only said beside it.
     """
+    problem: UsageError | None = None
     try:
         if not targets.on_stdout:
             console.show(judged, console.output(), folder)
@@ -64,12 +66,18 @@ def hand_over(judged: JudgedRun, folder: Path, targets: Targets) -> int:
     except (BrokenPipeError, SystemExit):
         # Its reader has seen enough (`| head`); the verdict is the same. rich makes a SystemExit of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        kept = f"the run is kept: rtfleet show {folder}"
+        problem = UsageError(f"the report can't be shown: stdout can't be written: {error.strerror}", kept)
     try:
         write(judged, folder, targets)
     except UsageError as error:
+        problem = problem or error
+    if problem is not None:
         if judged.exit_code not in (1, 130):
-            raise
-        print(f"error: {visible(error.text)}", file=sys.stderr)
+            raise problem
+        print(f"error: {visible(problem.text)}", file=sys.stderr)
     return judged.exit_code
 
 
@@ -93,12 +101,29 @@ def put(flag: str, target: str, pieces: Iterable[str]) -> None:
             sys.stdout.writelines(whole)
             sys.stdout.flush()
         else:
-            with Path(target).open("w", encoding="utf-8") as stream:
-                stream.writelines(whole)
+            _write(Path(target), whole)
     except BrokenPipeError:
         raise
     except OSError as error:
         raise UsageError(f"{flag} {target}: can't be written: {error.strerror}") from None
+
+
+def _write(path: Path, pieces: Sequence[str]) -> None:
+    """Whole or not at all: no half of a report in the place of an older one."""
+    if (path.exists() and not path.is_file()) or not os.access(path.absolute().parent, os.W_OK):
+        with path.open("w", encoding="utf-8") as stream:  # a pipe or a device; or a folder of somebody else's
+            stream.writelines(pieces)
+        return
+    path = path.resolve()  # a link stays one
+    begun = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with begun.open("w", encoding="utf-8") as stream:
+            stream.writelines(pieces)
+        if path.exists():
+            begun.chmod(stat.S_IMODE(path.stat().st_mode))
+        begun.replace(path)
+    finally:
+        begun.unlink(missing_ok=True)
 
 
 def _pieces(flag: str, judged: JudgedRun, folder: Path | None) -> Iterable[str]:

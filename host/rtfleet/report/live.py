@@ -6,7 +6,8 @@ timed on this machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
@@ -102,7 +103,7 @@ def after(view: View, event: events.Event) -> View:
         case events.DeviceLost(device, error):
             return _with(view, device, doing=visible(f"lost: {error.text}"), case_id="", launch="", progress=None)
         case events.Waiting(device, case_id, reasons):
-            return _with(view, device, doing=visible(f"waiting: {'; '.join(reasons)}"), case_id=case_id, progress=None)
+            return _with(view, device, doing=visible(_waiting(reasons)), case_id=case_id, progress=None)
         case events.LaunchStarted(device, case_id, kind, round_, rounds):
             launch = f"launch {round_} of {max(round_, rounds)}" if kind == "LATENCY" else kind.lower()
             return _with(view, device, doing="load", case_id=case_id, launch=launch, progress=None)
@@ -166,8 +167,8 @@ def results(view: View, event: events.Event) -> tuple[str, ...]:
             return (visible(f"{facts.alias}: connected ({facts.model or facts.identity}, {facts.os})"),)
         case events.Working(model, step, None):
             return (visible(f"{model}: {step}"),)
-        case events.Waiting(device, _, reasons) if not _doing(view, device).startswith("waiting: "):
-            return (visible(f"{device}: waiting: {'; '.join(reasons)}"),)
+        case events.Waiting(device, case_id, reasons) if _is_news(_doing(view, device), case_id, reasons):
+            return (visible(f"{device}: {_waiting(reasons)}"),)
         case events.Pushed(device, size_bytes, seconds) if size_bytes >= _MEGABYTE:
             return (visible(f"{device}: {size_bytes / _MEGABYTE:.0f} MB pushed in {duration(seconds)}"),)
         case events.LaunchEnded(device, case_id, launch) if not launch.error and device in view.stations:
@@ -175,6 +176,18 @@ def results(view: View, event: events.Event) -> tuple[str, ...]:
             return (visible(f"{case_id}: {station.launch}: {_numbers(station.progress)}"),)
         case _:
             return ()
+
+
+def _waiting(reasons: Sequence[str]) -> str:
+    return f"waiting: {'; '.join(reasons)}"
+
+
+def _is_news(before: str, case_id: str, reasons: Sequence[str]) -> bool:
+    """Whether it begins to wait, or the device itself is missing for another reason than before: seconds that are left
+    are none, nor is what a device that is there is not fit for by and by."""
+    if not before.startswith("waiting: "):
+        return True
+    return not case_id and re.sub(r"\d+", "", before) != re.sub(r"\d+", "", visible(_waiting(reasons)))
 
 
 def _doing(view: View, device: str) -> str:

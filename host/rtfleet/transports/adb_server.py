@@ -77,7 +77,7 @@ def server_of(adb_server: str) -> Server:
     """
     if adb_server:
         host, _, port = adb_server.rpartition(":") if re.search(r":\d+$", adb_server) else (adb_server, "", "")
-        return Server(host, int(port or DEFAULT_PORT), is_here=False)
+        return Server(host.strip("[]"), int(port or DEFAULT_PORT), is_here=False)
     named = re.fullmatch(r"tcp:(?:(.+):)?(\d+)", os.environ.get("ADB_SERVER_SOCKET", ""))
     if named:
         host = named[1] or "localhost"

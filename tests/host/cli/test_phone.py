@@ -261,6 +261,27 @@ def test_a_cable_that_was_pulled_after_all_was_measured_costs_nothing(
     assert not phone.processes()
 
 
+def test_a_host_that_sleeps_while_somebody_takes_the_phone_by_force_does_not_take_it_back(
+    lab: Lab, phone: EmulatedPhone
+) -> None:
+    suite = lab.suite(lab.model("luna", latency_us=SLOW_US), run=PATIENT % 4)
+    with ending(lab.start("run", suite)) as process:
+        read_until(process, "launch 1 of 4")
+        process.send_signal(signal.SIGSTOP)
+        # Its agent ends with the command that releases it; the next one is told all the same.
+        released = lab.rtfleet("devices", "release", "pixel", "--force")
+        time.sleep(1)
+        process.send_signal(signal.SIGCONT)
+        said = process.communicate(timeout=stages.PATIENCE_S)[0]
+    resumed = lab.rtfleet("run", "--resume", str(lab.runs()[0]))
+
+    assert released.code == 0 and "is over" in released.stdout
+    assert process.returncode == 4 and re.search("ended by force|was released", said), said
+    assert resumed.code in MEASURED, resumed.everything
+    assert len({one["launch_id"] for one in lab.launches()["luna"]}) == len(lab.launches()["luna"]) == 4
+    wait_until(lambda: not phone.processes())
+
+
 def test_an_agent_that_is_killed_costs_its_launch(lab: Lab, phone: EmulatedPhone) -> None:
     code, said = disturbed(lab, phone, lambda: phone.kill("rtfleet_agent serve"))
     assert code in MEASURED, said

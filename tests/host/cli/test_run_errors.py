@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +62,21 @@ def test_a_report_that_can_not_be_written_is_said_before_anything_is_measured(st
 
     assert told.code == 2
     assert "--junit nowhere/all.xml: there is no folder" in told.stderr and stage.runs() == []
+
+
+@pytest.mark.slow
+def test_a_fail_that_can_t_be_shown_is_a_fail(stage: Stage) -> None:
+    command = ("run", stage.suite(stage.model("luna", latency_us=2_000), run=stages.QUICK), "--budget")
+    codes = []
+    with open("/dev/full", "w") as full:
+        for limit in ("response_p99_ms=0.1", "response_p99_ms=1000"):
+            ended = subprocess.run(
+                [sys.executable, "-m", "rtfleet.cli.main", *command, limit], cwd=stage.folder, env=stage.environment,
+                stdout=full, stderr=subprocess.PIPE, text=True, timeout=stages.PATIENCE_S,
+            )  # fmt: skip
+            assert "the report can't be shown: stdout can't be written: No space left" in ended.stderr
+            codes.append(ended.returncode)
+    assert codes == [1, 2]
 
 
 def test_debug_shows_the_stack_trace(stage: Stage) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
+import stat
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +43,27 @@ def test_a_report_that_can_t_be_composed_leaves_an_older_one_as_it_was(tmp_path:
         files.put("--json", str(report), pieces())
 
     assert report.read_text() == "an older one"
+
+
+def test_a_report_that_finds_no_room_leaves_an_older_one_as_it_was(tmp_path: Path) -> None:
+    report, link = tmp_path / "run.json", tmp_path / "link.json"
+    report.write_text("an older one")
+    report.chmod(0o640)
+    link.symlink_to(report)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(UsageError, match="can't be written"):
+            files.put("--json", str(link), ["x" * 5000])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert report.read_text() == "an older one" and len(list(tmp_path.iterdir())) == 2
+
+    files.put("--json", str(link), ["a new one"])
+    assert link.is_symlink() and report.read_text() == "a new one" and stat.S_IMODE(report.stat().st_mode) == 0o640
+    files.put("--json", os.devnull, ["anything"])
 
 
 def test_a_dash_is_stdout(capsys: pytest.CaptureFixture[str]) -> None:

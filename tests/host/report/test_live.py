@@ -148,6 +148,14 @@ def test_hostile_names_draw_nothing(terminal: bool) -> None:
     assert "\u202e" not in said
 
 
+def test_a_wait_for_a_device_that_is_away_says_when_it_is_for_another_reason() -> None:
+    reasons = ("the agent does not answer", "it is leased to ben; 28 s left", "it is leased to ben; 26 s left")
+
+    told = _told((STORY[0], *(events.Waiting("local", "", (reason,)) for reason in reasons)), terminal=False)
+
+    assert told.splitlines()[1:] == [f"local: waiting: {reason}" for reason in reasons[:2]]
+
+
 def test_a_wait_for_the_device_is_one_line_and_moves_the_view() -> None:
     slow = events.Waiting("local", CASE, ("it is 1.50x slower than usual while `make` (pid 7) uses 0.9 cores",))
     still = events.Waiting("local", CASE, ("it is 1.30x slower than usual",))

@@ -471,8 +471,12 @@ def test_a_phone_that_does_not_answer_adb_is_offline(phone: EmulatedPhone) -> No
         with subprocess.Popen([ADB, "connect", phone.serial], env=dict(phone.environment), stdout=subprocess.PIPE):
             wait_until(lambda: phone.state() in ("offline", "connecting"))
             error = refused(device_of(phone))
+            # Without a fleet it is named by the end of its serial; that it can't be used is no wrong word.
+            with pytest.raises(DeviceError, match="it is offline") as named:
+                discovery.chosen(None, [f"pixel-8-{phone.serial[-4:]}"])
     wait_until(lambda: phone.connect() == "device")
     assert "plugged in, and it does not answer" in error.text and error.retryable
+    assert named.value.exit_code == 4
 
 
 @pytest.mark.parametrize(
