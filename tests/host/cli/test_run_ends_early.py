@@ -110,8 +110,8 @@ def test_an_agent_that_is_killed_ends_the_run_and_leaves_the_launches_before(
 
 
 def test_a_laptop_that_slept_in_a_launch_goes_on_when_it_wakes(stage: Stage) -> None:
-    """Its lease ran out meanwhile; nobody took the device."""
-    suite = stage.suite(stage.model("slow", latency_us=20_000), run=stages.TWO_LAUNCHES)
+    """Its lease ran out meanwhile; nobody took the device. The launch went on."""
+    suite = stage.suite(stage.model("slow", latency_us=80_000), run=stages.ONE_LAUNCH)
     with ending(stage.start("run", suite)) as process:
         wait_until(lambda: stage.runs() and "intent" in kinds(stage) and stage.workers())
         process.send_signal(signal.SIGSTOP)
@@ -119,8 +119,9 @@ def test_a_laptop_that_slept_in_a_launch_goes_on_when_it_wakes(stage: Stage) -> 
         process.send_signal(signal.SIGCONT)
         said = process.communicate(timeout=stages.PATIENCE_S)[0]
 
-    assert process.returncode in (0, 3), said
-    assert [launch["error"] for launch in launches(stage)["slow"]] == [None, None], said
+    assert process.returncode in (1, 3), said  # it is slower than a wake word may be
+    (launch,) = launches(stage)["slow"]
+    assert launch["error"] is None and len(launch["latency_ns"]) >= 200, said
 
 
 def test_a_second_run_on_the_same_device_says_who_has_it(stage: Stage, process: subprocess.Popen[str]) -> None:
