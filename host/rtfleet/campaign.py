@@ -182,15 +182,16 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
         except LeaseHeld as error:
             problem: DeviceError = error
             if error.kind == "LEASE_ENDED":
-                if joined:
+                if joined or done.before.lease_id != order.evidence.unfinished.leases.get(device.name):
                     break  # whoever did it needs the device
-                # A run that is gone on with on purpose has a lease of its own.
+                # It was an earlier host's; a run that is gone on with on purpose has one of its own.
                 done.before.lease_id = station.new_lease()
                 continue
-            left_s = run.lease_wait_s - (clock() - began_s) if not joined else 0.0
-            if away_since_s:
-                # Its old agent may not have heard yet that the line is gone; a lease that was taken from us stays so.
-                left_s = run.comeback_s - (clock() - away_since_s)
+            left_s = run.lease_wait_s - (clock() - began_s)
+            if joined:
+                # Somebody came while this host slept, or its old agent has not heard yet that the line is gone.
+                away_since_s = away_since_s or clock()
+                left_s = max(run.lease_wait_s, run.comeback_s) - (clock() - away_since_s)
         except DeviceError as error:
             problem = error
             away_since_s = away_since_s or clock()

@@ -282,6 +282,30 @@ def test_a_host_that_sleeps_while_somebody_takes_the_phone_by_force_does_not_tak
     wait_until(lambda: not phone.processes())
 
 
+def test_a_host_that_sleeps_while_another_takes_the_phone_waits_for_it_and_goes_on(
+    lab: Lab, phone: EmulatedPhone
+) -> None:
+    suite = lab.suite(lab.model("luna", latency_us=SLOW_US), run=PATIENT % 2)
+    other = lab.suite(lab.model("nova", latency_us=SLOW_US), run=PATIENT % 1, name="other.toml")
+    with ending(lab.start("run", suite)) as process:
+        read_until(process, "launch 1 of 2")
+        process.send_signal(signal.SIGSTOP)
+        with ending(lab.start("run", other)) as second:
+            said = read_until(second, "connected")
+            wait_until(lambda: workers(phone))
+            process.send_signal(signal.SIGCONT)
+            said += second.communicate(timeout=stages.PATIENCE_S)[0]
+        woken = process.communicate(timeout=stages.PATIENCE_S)[0]
+
+    assert second.returncode in MEASURED and "leased to" in said, said
+    assert process.returncode in MEASURED and "leased to" in woken, woken
+    run = next(run for run in lab.runs() if "luna" in (run / "journal.jsonl").read_text())
+    shown = strict(lab.rtfleet("show", str(run), "--json", "-").stdout)
+    good = [one["launch_id"] for one in only(shown["cases"])["launches"] if not one["error"]]
+    assert len(set(good)) == len(good) == 2
+    wait_until(lambda: not phone.processes())
+
+
 def test_an_agent_that_is_killed_costs_its_launch(lab: Lab, phone: EmulatedPhone) -> None:
     code, said = disturbed(lab, phone, lambda: phone.kill("rtfleet_agent serve"))
     assert code in MEASURED, said
