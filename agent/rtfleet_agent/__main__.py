@@ -143,7 +143,7 @@ def _serve(options: argparse.Namespace) -> int:
         if options.keep_awake:
             stack.enter_context(kept_awake(folder / "setting-before"))
         python = os.environ.get("RTFLEET_PYTHON") or shlex.quote(sys.executable)
-        leases = Leases(lasts_s=options.lease_s, ended=folder / "ended-leases")
+        leases = Leases(lasts_s=options.lease_s, memory=folder / "leases")
         launches = Launches(folder / "launches", leases, python)
         token_file = None if given or tls else _write_secret(folder / "token", token)
         service = Service(device, store, leases, launches, python)
@@ -151,14 +151,14 @@ def _serve(options: argparse.Namespace) -> int:
         if options.exit_on_eof:
             threading.Thread(target=_wait_for_eof, args=(stop,), name="stdin", daemon=True).start()
         if options.linger_s is not None:
-            signal.signal(signal.SIGUSR1, lambda *_: _stop_if_free(stop, leases, service.attendance, 0.0))
+            signal.signal(signal.SIGUSR1, lambda *_: _stop_if_free(stop, leases, launches, service.attendance, 0.0))
         server.start()
         line = _tell(lock, address, identity, token_file)
         if options.state_file is not None:
             _write_secret(options.state_file, json.dumps({**line, "token": token, "python": python}))
             stack.callback(options.state_file.unlink, missing_ok=True)
         if options.linger_s is not None:
-            linger = (stop, leases, service.attendance, options.linger_s, options.state_file)
+            linger = (stop, leases, launches, service.attendance, options.linger_s, options.state_file)
             threading.Thread(target=_linger, args=linger, name="linger", daemon=True).start()
         stop.wait()
         if options.state_file is not None:
@@ -250,19 +250,27 @@ def _wait_for_eof(stop: threading.Event) -> None:
 
 
 def _linger(
-    stop: threading.Event, leases: Leases, attendance: Attendance, linger_s: float, state_file: Path | None
+    stop: threading.Event,
+    leases: Leases,
+    launches: Launches,
+    attendance: Attendance,
+    linger_s: float,
+    state_file: Path | None,
 ) -> None:
     """Stops an agent that nobody has wanted for so long, or that nobody can find any more."""
     while not stop.wait(min(1.0, linger_s / 4)):
         if leases.held() is not None:
             attendance.note()
         lost = state_file is not None and not state_file.exists()
-        _stop_if_free(stop, leases, attendance, 0.0 if lost else linger_s)
+        _stop_if_free(stop, leases, launches, attendance, 0.0 if lost else linger_s)
 
 
-def _stop_if_free(stop: threading.Event, leases: Leases, attendance: Attendance, idle_s: float) -> None:
-    # From here on no lease is given: whoever comes in between is refused, and does not lose what it began.
-    if attendance.idle_s > idle_s and leases.retire():
+def _stop_if_free(
+    stop: threading.Event, leases: Leases, launches: Launches, attendance: Attendance, idle_s: float
+) -> None:
+    # A launch of a host that is away goes on for a while; whoever just looked does not end it by leaving. Then no lease
+    # is given from here on: whoever comes in between is refused, and does not lose what it began.
+    if attendance.idle_s > idle_s and not launches.running and leases.retire():
         stop.set()
 
 

@@ -48,18 +48,19 @@ class Leases:
     Args:
         now: A monotonic clock in seconds.
         lasts_s: A lease that is not renewed for so long is lost.
-        ended: File of those that were ended by force, by hash: the agent after this one does not give them either.
+        memory: File with the hashes of the lease that was given last and of those that were ended by force: the agent
+            after this one does not give these either.
     """
 
     def __init__(
         self,
         now: Callable[[], float] = time.monotonic,
         lasts_s: float = LEASE_LASTS_S,
-        ended: Path | None = None,
+        memory: Path | None = None,
     ) -> None:
         self._now = now
-        self._file = ended
-        self._ended = _lines_of(ended)
+        self._memory = memory
+        self._last, *self._ended = _lines_of(memory) or ["-"]
         self._lasts_s = lasts_s
         self._mutex = threading.Lock()
         self._lease_id = ""
@@ -98,6 +99,7 @@ class Leases:
             if remaining <= 0:
                 self._since_unix_s = time.time()
             self._lease_id, self._holder, self._reason = lease_id, holder, reason
+            self._remember(hash_of(lease_id))
             good_for_s = max(self._lasts_s, min(lasts_s, _LONGEST_S), remaining)
             self._expires_at = self._now() + good_for_s
             return good_for_s
@@ -120,13 +122,12 @@ class Leases:
             force: Whoever's lease it is.
         """
         with self._mutex:
-            if force and self._lease_id and not self._is(lease_id):
-                self._ended = [*self._ended, hash_of(self._lease_id)][-_MOST_ENDED:]
-                if self._file is not None:
-                    with contextlib.suppress(OSError):  # without room this agent alone knows
-                        self._file.write_text("\n".join(self._ended))
+            if force and self._last not in ("-", hash_of(lease_id)):
+                # Also where it ran out, or is one of an agent before: its host may only be asleep.
+                self._ended = [*self._ended, self._last][-_MOST_ENDED:]
             if force or self._is(lease_id):
                 self._lease_id, self._expires_at = "", 0.0
+                self._remember("-")
 
     def retire(self) -> bool:
         """Gives no lease any more. False, and no change, where somebody holds one."""
@@ -162,6 +163,13 @@ class Leases:
     def _is(self, lease_id: str) -> bool:
         """Whether it is the lease that the device was given to last, and that was not released."""
         return bool(lease_id) and hmac.compare_digest(self._lease_id.encode(), lease_id.encode())
+
+    def _remember(self, last: str) -> None:
+        if last != self._last:
+            self._last = last
+            if self._memory is not None:
+                with contextlib.suppress(OSError):  # without room this agent alone knows
+                    self._memory.write_text("\n".join((self._last, *self._ended)))
 
     def _prolong(self) -> None:
         self._expires_at = max(self._expires_at, self._now() + self._lasts_s)

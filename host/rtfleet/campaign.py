@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from rtfleet import events, holding, launching, plan, preparing, resume, station, statistics
+from rtfleet import events, holding, launching, plan, preparing, resume, station, statistics, validation
 from rtfleet.errors import DeviceError, LeaseHeld, RtfleetError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
@@ -304,12 +304,16 @@ async def _give_up(campaign: Campaign, done: _Done, problem: CaseError) -> None:
     """A device that is gone: what it measured stays, what it owes has its error."""
     for joined in done.cases:
         good = sum(not statistics.why_void(launch) for launch in done.launches[joined.case.id])
-        if good >= campaign.wanted_launches(joined.case.id):
-            if campaign.owes_operators(joined) and joined.case.id not in done.profiled:
-                campaign.journal.operators(joined.case.id, Operators(failed=problem.text))
-        else:
+        unheard = joined.case.id not in done.compared and campaign.owes_parity(joined)
+        if good < campaign.wanted_launches(joined.case.id) or (unheard and joined.artifact.vocabulary is not None):
             campaign.journal.case_error(joined.case.id, problem)
             campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))
+            continue
+        if unheard:
+            # Else nothing would say that a check is missing.
+            campaign.journal.parity(joined.case.id, "device", validation.unknown(problem.text))
+        if joined.case.id not in done.profiled and campaign.owes_operators(joined):
+            campaign.journal.operators(joined.case.id, Operators(failed=problem.text))
     async for joined in _arrivals(done.before.inbox):
         campaign.journal.case(CaseResult(joined.case, joined.artifact, joined.budgets, error=problem))
         campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))

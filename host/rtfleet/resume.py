@@ -23,7 +23,7 @@ def order_of(folder: Path, launches: int | None) -> Order:
 
     Args:
         launches: Good launches that each case is to have in the end. None: what is missing is measured, and a case that
-            has them all and is INCONCLUSIVE gets as many again.
+            has them all and is INCONCLUSIVE in more than its parity gets as many again.
 
     Raises:
         UsageError: no run, or one of a rtfleet that did not keep its order.
@@ -43,7 +43,10 @@ def order_of(folder: Path, launches: int | None) -> Order:
 
 def _wanted(case: JudgedCase, run: Run) -> int:
     good = len(statistics.good_launches(case.result))
-    if case.verdict == "INCONCLUSIVE" and good >= run.settings.launches:
+    # Parity takes one launch of its own, and no more of latency.
+    unsettled = [check.metric for check in case.checks if check.verdict == "INCONCLUSIVE"]
+    of_parity = bool(unsettled) and all(metric.startswith("parity") for metric in unsettled)
+    if case.verdict == "INCONCLUSIVE" and good >= run.settings.launches and not of_parity:
         return good + run.settings.launches
     return max(good, run.settings.launches)
 

@@ -38,6 +38,7 @@ class Before:
 
     Attributes:
         lease_id: An agent knows its host by it.
+        written: The lease that is in the journal, which it must be before it is used.
         inbox: Of its cases.
         identity: Of the device that joined; "" before.
         open_launch: What it measured when it went away; it goes on. "" where there was nothing.
@@ -45,6 +46,7 @@ class Before:
     """
 
     lease_id: str
+    written: str = ""
     inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
     identity: str = ""
     open_launch: str = ""
@@ -163,10 +165,12 @@ async def connected(order: Order, device: Device, journal: Journal, before: Befo
         facts = replace(facts, profile=matched.name)
         _check_cores(order, device, facts)
         resume.check_device(order.evidence, facts)
-        journal.device(facts)
-        journal.lease(device.name, before.lease_id)
+        if before.written != before.lease_id:  # once, however long it is waited for
+            journal.lease(device.name, before.lease_id)
+            before.written = before.lease_id
         holder = f"{getpass.getuser()}@{platform.node()} run {order.run_id}"
         async with client.leased(before.lease_id, holder):
+            journal.device(facts)
             announced = order.evidence.unfinished.launches
             await client.cancel_running(but={before.open_launch, *(one.launch_id for one in announced)})
             for one in announced:

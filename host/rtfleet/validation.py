@@ -68,7 +68,12 @@ def against_original(
     except ValueError as error:
         return CaseError("BAD_OUTPUT", f"parity: {error}", launch_log.HINTS["BAD_OUTPUT"])
     why = f": {plain.text}" if plain else ""
-    return ParityResult("", 0, None, None, None, unknown=f"nothing ran the file with the runtime's optimizer off{why}")
+    return unknown(f"nothing ran the file with the runtime's optimizer off{why}")
+
+
+def unknown(why: str) -> ParityResult:
+    """No figure, and the reason."""
+    return ParityResult("", 0, None, None, None, unknown=why)
 
 
 def recognized(artifact: Artifact, found: Outputs | CaseError, on_host: Outputs | None) -> Recognition | CaseError:

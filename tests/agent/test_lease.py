@@ -106,7 +106,7 @@ def test_a_lease_that_was_ended_by_force_is_not_had_again(
 
 def test_nor_by_asking_for_it_anew_and_not_of_the_agent_after_this_one(tmp_path: Path) -> None:
     for since in ("this agent", "the next one"):
-        leases = Leases(ended=tmp_path / "ended")
+        leases = Leases(memory=tmp_path / "leases")
         if since == "this agent":
             leases.acquire(ANN, "ann")
             leases.release(BOB, force=True)
@@ -114,7 +114,20 @@ def test_nor_by_asking_for_it_anew_and_not_of_the_agent_after_this_one(tmp_path:
             leases.acquire(ANN, "ann")
         assert refused.value.status == "PERMISSION_DENIED"
         leases.acquire(BOB, "bob")
-    assert ANN not in (tmp_path / "ended").read_text()
+    assert ANN not in (tmp_path / "leases").read_text()
+
+
+def test_one_that_ran_out_with_its_agent_can_be_ended_too(tmp_path: Path) -> None:
+    Leases(memory=tmp_path / "leases").acquire(ANN, "ann")
+
+    leases = Leases(memory=tmp_path / "leases")
+    leases.release(BOB, force=True)
+
+    with pytest.raises(Refusal, match="was ended by force"):
+        leases.acquire(ANN, "ann")
+    for _ in range(2):  # nobody has it now: force ends nothing more
+        leases.release(BOB, force=True)
+    leases.acquire(BOB, "bob")
 
 
 def test_a_lease_that_its_own_host_gave_back_can_be_had_again(leases: Leases) -> None:

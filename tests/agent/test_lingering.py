@@ -8,6 +8,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from agents import Host
 
 from rtfleet_agent.attendance import Attendance
 from rtfleet_agent.lease import Leases
@@ -26,10 +28,11 @@ LEASE_ID = "a-secret-of-128-bits-at-least"
 
 
 @contextlib.contextmanager
-def lingering(folder: Path, linger_s: str) -> Iterator[tuple[subprocess.Popen[bytes], Any, Any]]:
+def lingering(folder: Path, linger_s: str, *more: str) -> Iterator[tuple[subprocess.Popen[bytes], Any, Any]]:
     """An agent, what its state file says, and a stub and its metadata."""
     command = [sys.executable, "-m", "rtfleet_agent", "serve", "--as", f"linger-{uuid.uuid4().hex[:8]}"]
     command += ["--store", str(folder / "store"), "--linger-s", linger_s, "--state-file", str(folder / "state.json")]
+    command += more
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout and process.stdout.readline()
@@ -79,6 +82,23 @@ def test_one_that_nobody_can_find_any_more_ends_when_it_is_free(tmp_path: Path) 
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(2.5)
         stub.ReleaseLease(pb.ReleaseLeaseRequest(lease_id=LEASE_ID), metadata=metadata(state), timeout=30)
+        assert process.wait(30) == 0
+
+
+def test_one_that_still_measures_for_a_host_that_is_away_is_not_ended_by_whoever_looked(tmp_path: Path) -> None:
+    with lingering(tmp_path, "600", "--lease-s", "0.3") as (process, state, stub):
+        host = Host(stub, state["address"], None, LEASE_ID, state["token"])  # type: ignore[arg-type]
+        host.acquire()
+        request = host.endless()
+        stream = host.call("Launch", request)
+        next(event for event in stream if event.WhichOneof("event") == "block")
+        stream.cancel()
+        time.sleep(1)  # its lease has run out
+        process.send_signal(signal.SIGUSR1)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        host.call("Cancel", pb.LaunchRef(lease_id=LEASE_ID, launch_id=request.launch_id))
+        process.send_signal(signal.SIGUSR1)
         assert process.wait(30) == 0
 
 

@@ -40,10 +40,18 @@ def check(targets: Targets) -> None:
     on_stdout = [flag for flag, target in targets.by_flag.items() if target == "-"]
     if len(on_stdout) > 1:
         raise UsageError(f"{' and '.join(on_stdout)}: only one of them can go to stdout", "give the other one a file")
+    taken: dict[Path, str] = {}
     for flag, target in targets.by_flag.items():
-        path, folder = Path(target), Path(target).absolute().parent
         if target == "-":
             continue
+        try:
+            path = Path(target).resolve()  # a link may lead anywhere
+        except (OSError, RuntimeError):
+            raise UsageError(f"{flag} {target}: is a link to itself", "name a file") from None
+        folder = path.parent
+        if path in taken and path.is_file():
+            raise UsageError(f"{taken[path]} and {flag} {target}: are one file", "give each its own")
+        taken[path] = flag
         if not folder.is_dir():
             raise UsageError(f"{flag} {target}: there is no folder {folder}", "make it first")
         if path.is_dir():
@@ -110,12 +118,14 @@ def put(flag: str, target: str, pieces: Iterable[str]) -> None:
 
 def _write(path: Path, pieces: Sequence[str]) -> None:
     """Whole or not at all: no half of a report in the place of an older one."""
-    if (path.exists() and not path.is_file()) or not os.access(path.absolute().parent, os.W_OK):
-        with path.open("w", encoding="utf-8") as stream:  # a pipe or a device; or a folder of somebody else's
+    # Standard output by another name may be a file that others write to as well.
+    is_stream = str(path.absolute()).startswith(("/dev/", "/proc/")) or (path.exists() and not path.is_file())
+    path = path if is_stream else path.resolve()  # a link stays one
+    if is_stream or not os.access(path.parent, os.W_OK):
+        with path.open("w", encoding="utf-8") as stream:
             stream.writelines(pieces)
         return
-    path = path.resolve()  # a link stays one
-    begun = path.with_name(f".{path.name}.{os.getpid()}")
+    begun = path.with_name(f".rtfleet-{os.getpid()}.part")
     try:
         with begun.open("w", encoding="utf-8") as stream:
             stream.writelines(pieces)

@@ -217,7 +217,7 @@ def test_a_cable_that_was_pulled_twice_costs_nothing_either(lab: Lab, phone: Emu
     suite = lab.suite(lab.model("luna", latency_us=8 * SLOW_US), run=PATIENT % 1)
 
     def connections() -> int:
-        return [one["type"] for one in journal(lab.runs()[0])].count("lease")
+        return [one["type"] for one in journal(lab.runs()[0])].count("device")
 
     with ending(lab.start("run", suite)) as process:
         wait_until(lambda: lab.runs() and "intent" in [one["type"] for one in journal(lab.runs()[0])])
@@ -259,6 +259,22 @@ def test_a_cable_that_was_pulled_after_all_was_measured_costs_nothing(
     if last == "--profile-ops":
         assert case["operators"]["times"]
     assert not phone.processes()
+
+
+def test_a_phone_that_goes_away_for_good_before_its_parity_is_no_pass(lab: Lab, phone: EmulatedPhone) -> None:
+    suite = lab.suite(lab.model("luna", latency_us=5 * SLOW_US), run="{ comeback_s = 1, " + PATIENT[1:] % 1)
+    with ending(lab.start("run", suite)) as process:
+        wait_until(lambda: lab.runs() and "launch" in [one["type"] for one in journal(lab.runs()[0])])
+        wait_until(lambda: workers(phone))
+        phone.unplug()
+        said = process.communicate(timeout=stages.PATIENCE_S)[0]
+    assert phone.connect() == "device"
+    resumed = lab.rtfleet("run", "--resume", str(lab.runs()[0]))
+
+    assert process.returncode == 3 and "parity stays open" in said, said
+    case = only(strict((lab.runs()[0] / "run.json").read_text())["cases"])
+    assert resumed.code in MEASURED and len(case["launches"]) == 1, resumed.everything
+    assert case["parity"]["device"] and not case["parity"]["device"]["unknown"]
 
 
 def test_a_host_that_sleeps_while_somebody_takes_the_phone_by_force_does_not_take_it_back(

@@ -7,6 +7,8 @@ import os
 import resource
 import signal
 import stat
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,6 +66,30 @@ def test_a_report_that_finds_no_room_leaves_an_older_one_as_it_was(tmp_path: Pat
     files.put("--json", str(link), ["a new one"])
     assert link.is_symlink() and report.read_text() == "a new one" and stat.S_IMODE(report.stat().st_mode) == 0o640
     files.put("--json", os.devnull, ["anything"])
+
+
+def test_stdout_by_another_name_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = "from rtfleet.report import files; files.put('--json', '/dev/stdout', ['report'])"
+    with log.open("w") as stream:
+        for words in (["echo", "before"], [sys.executable, "-c", program]):
+            subprocess.run(words, stdout=stream, check=True)
+    assert "report" in log.read_text() and [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_two_reports_in_one_file_are_refused_and_so_is_a_link_to_itself(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("")
+    (tmp_path / "b").symlink_to(tmp_path / "a")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere" / "x")
+    for targets, said in (
+        (Targets(json=str(tmp_path / "a"), junit=str(tmp_path / "b")), "are one file"),
+        (Targets(json=str(tmp_path / "loop")), "link to itself"),
+        (Targets(json=str(tmp_path / "gone")), "there is no folder"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            files.check(targets)
+    files.put("--json", str(tmp_path / ("x" * 250)), ["a long name"])
 
 
 def test_a_dash_is_stdout(capsys: pytest.CaptureFixture[str]) -> None:
