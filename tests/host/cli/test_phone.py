@@ -262,7 +262,9 @@ def test_a_cable_that_was_pulled_after_all_was_measured_costs_nothing(
 
 
 def test_a_phone_that_goes_away_for_good_before_its_parity_is_no_pass(lab: Lab, phone: EmulatedPhone) -> None:
-    suite = lab.suite(lab.model("luna", latency_us=5 * SLOW_US), run="{ comeback_s = 1, " + PATIENT[1:] % 1)
+    # Frames enough to settle its latency.
+    settings = (PATIENT % 1).replace("frames = 60", "comeback_s = 1, frames = 900")
+    suite = lab.suite(lab.model("luna", latency_us=2 * SLOW_US), run=settings)
     with ending(lab.start("run", suite)) as process:
         wait_until(lambda: lab.runs() and "launch" in [one["type"] for one in journal(lab.runs()[0])])
         wait_until(lambda: workers(phone))
@@ -273,7 +275,7 @@ def test_a_phone_that_goes_away_for_good_before_its_parity_is_no_pass(lab: Lab, 
 
     assert process.returncode == 3 and "parity stays open" in said, said
     case = only(strict((lab.runs()[0] / "run.json").read_text())["cases"])
-    assert resumed.code in MEASURED and len(case["launches"]) == 1, resumed.everything
+    assert resumed.code in MEASURED and len(case["launches"]) == 1, said + resumed.everything
     assert case["parity"]["device"] and not case["parity"]["device"]["unknown"]
 
 
