@@ -149,11 +149,10 @@ class _Done:
 
     def held_before(self, campaign: Campaign, joined: Joined) -> tuple[Launch, ...]:
         """Launches of a case that are an earlier host's."""
-        recovered, written = self.before.recovered.get(joined.case.id), campaign.held_launches(joined)
-        if recovered is None:
-            return written
+        recovered = self.before.recovered.get(joined.case.id, ())
         # One that was cut off is there already, as far as it was seen.
-        return (*(one for one in written if one.launch_id != recovered.launch_id), recovered)
+        anew = {one.launch_id for one in recovered}
+        return (*(one for one in campaign.held_launches(joined) if one.launch_id not in anew), *recovered)
 
 
 async def _device(campaign: Campaign, handout: preparing.Handout, device: Device) -> None:
@@ -276,7 +275,7 @@ async def _measure(campaign: Campaign, here: Station, done: _Done) -> None:
             campaign.journal.case(CaseResult(joined.case, joined.artifact, joined.budgets))
             await launching.push(campaign, here, joined.artifact)
             campaign.tell(events.CaseJoined(joined.case))
-            if recovered := done.before.recovered.get(joined.case.id):
+            for recovered in done.before.recovered.get(joined.case.id, ()):
                 campaign.tell(events.LaunchTakenUp(here.device.name, joined.case.id, recovered))
             if campaign.order.baseline is None and good(joined) < wanted(joined):
                 await launch(joined)

@@ -86,12 +86,14 @@ class OpenLaunch:
         asked: Its id is how its events are found again.
         fit: How fit the device was for it.
         stopped: Why it was ended early; "" where it was not.
+        is_cut: Its device went away; what was seen until then is in the journal.
     """
 
     joined: Joined
     asked: LaunchOrder
     fit: Preflight | None = None
     stopped: str = ""
+    is_cut: bool = False
 
 
 async def push(campaign: Campaign, here: Station, artifact: Artifact) -> None:
@@ -204,8 +206,10 @@ async def _followed(
                 decision = said.reason
                 await here.client.finish(asked.launch_id)
     except DeviceError as error:
-        so_far.append(launch_log.Failed("DEVICE", error.text, "", ""))
-        campaign.journal.launch(case.id, as_launch())
+        if not open_.is_cut:
+            so_far.append(launch_log.Failed("DEVICE", error.text, "", ""))
+            campaign.journal.launch(case.id, as_launch())
+        open_.is_cut = True
         raise
     if not so_far:
         return None

@@ -50,7 +50,7 @@ class Before:
     inbox: asyncio.Queue[Joined | None] = field(default_factory=asyncio.Queue)
     identity: str = ""
     open_launch: str = ""
-    recovered: dict[str, Launch] = field(default_factory=dict)
+    recovered: dict[str, tuple[Launch, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -231,14 +231,16 @@ async def _recover(
     told = [event async for event in client.held_events(launch_id)]
     if not told:
         return
+    others = {one.launch_id for one in (*held.launches, *before.recovered.get(case_id, ()))} - {launch_id}
     launch = launch_log.launch_of(
         told,
         launch_id=launch_id,
         kind="LATENCY",
-        round_=1 + sum(one.launch_id != launch_id for one in held.launches),
+        round_=1 + len(others),
         paced=held.case.scenario == "paced",
         feeds_sha256=held.artifact.feeds.sha256,
     )
-    before.recovered[case_id] = replace(launch, preflight=announced.preflight)
-    journal.launch(case_id, before.recovered[case_id])
+    recovered = replace(launch, preflight=announced.preflight)
+    journal.launch(case_id, recovered)
+    before.recovered[case_id] = (*before.recovered.get(case_id, ()), recovered)
     await client.acknowledge(launch_id)
