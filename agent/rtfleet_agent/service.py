@@ -110,10 +110,7 @@ class Service(agent_pb2_grpc.AgentServicer):
     def Inspect(self, request: pb.InspectRequest, context: grpc.ServicerContext) -> pb.InspectReply:
         with self._answering(context):
             self._leases.check(request.lease_id)
-            with self._alone, self._scratch() as folder:
-                self._launches.wait_for_lost(request.lease_id)
-                if self._launches.running:
-                    raise Refusal("FAILED_PRECONDITION", "a launch is running; inspect before or after it")
+            with self._between_launches(request.lease_id, "inspect") as folder:
                 answer = ask(self._python, wire.inspect_request(request, self._store, folder), folder)
             if isinstance(answer, Failed):
                 raise _refusal_of(answer)
@@ -124,10 +121,7 @@ class Service(agent_pb2_grpc.AgentServicer):
     def Probe(self, request: pb.ProbeRequest, context: grpc.ServicerContext) -> pb.ProbeReply:
         with self._answering(context):
             self._leases.check(request.lease_id)
-            with self._alone, self._scratch() as folder:
-                self._launches.wait_for_lost(request.lease_id)
-                if self._launches.running:
-                    raise Refusal("FAILED_PRECONDITION", "a launch is running; probe before or after it")
+            with self._between_launches(request.lease_id, "probe") as folder:
                 state, _ = sensors.before()
                 # In a process of its own, as in a launch: this one's threads would wait for each other.
                 answer = ask(self._python, wire.probe_request(request), folder)
@@ -219,6 +213,15 @@ class Service(agent_pb2_grpc.AgentServicer):
             return answer.facts
         message = answer.message if isinstance(answer, Failed) else "the worker inspected a model instead"
         return RuntimeFacts(name, "", "", (), error=message)
+
+    @contextlib.contextmanager
+    def _between_launches(self, lease_id: str, what: str) -> Iterator[Path]:
+        """A folder for something short, while nothing is measured. A launch that has lost its lease is waited for."""
+        with self._alone, self._scratch() as folder:
+            self._launches.wait_for_lost(lease_id)
+            if self._launches.running:
+                raise Refusal("FAILED_PRECONDITION", f"a launch is running; {what} before or after it")
+            yield folder
 
     @contextlib.contextmanager
     def _scratch(self) -> Iterator[Path]:

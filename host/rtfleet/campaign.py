@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from rtfleet import events, holding, launching, plan, preparing, resume, station, statistics, validation
+from rtfleet.client import new_lease
 from rtfleet.errors import DeviceError, LeaseHeld, RtfleetError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
@@ -184,7 +185,7 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
                 if joined or done.before.lease_id != order.evidence.unfinished.leases.get(device.name):
                     break  # whoever did it needs the device
                 # It was an earlier host's; a run that is gone on with on purpose has one of its own.
-                done.before.lease_id = station.new_lease()
+                done.before.lease_id = new_lease()
                 continue
             left_s = run.lease_wait_s - (clock() - began_s)
             if joined:

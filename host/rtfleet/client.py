@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Container, Sequence
 from typing import Any, TypeVar
 
@@ -35,6 +36,11 @@ DESCRIBE_TIMEOUT_S = 120.0
 PROBE_TIMEOUT_S = 60.0
 
 T = TypeVar("T")
+
+
+def new_lease() -> str:
+    """The secret of a lease that was never asked for before."""
+    return secrets.token_hex(16)
 
 
 class AgentClient:

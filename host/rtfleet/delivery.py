@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import tempfile
 import time
@@ -17,7 +16,7 @@ from pathlib import Path
 
 from rtfleet import events, parity, plan, run_json, transports, validation
 from rtfleet.artifact import Artifact
-from rtfleet.client import AgentClient
+from rtfleet.client import AgentClient, new_lease
 from rtfleet.errors import DeviceError, RtfleetError, UsageError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
@@ -95,7 +94,7 @@ async def deliver(wish: Wish, tell: Callable[[events.Event], None]) -> list[Deli
             transports.connect(here, Path(store)) as link,
             AgentClient(link, here.name) as client,
             Exports(wish.cache, folder / "logs") as exports,
-            client.leased(secrets.token_hex(16), "rtfleet export"),
+            client.leased(new_lease(), "rtfleet export"),
         ):
             return await _delivered(wish, folder, exports, client, tell)
 

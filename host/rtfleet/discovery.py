@@ -117,13 +117,13 @@ def named(listed: Sequence[Phone], known: Sequence[Device], server: Server) -> H
         if short[name] > 1 or name in taken:
             name = _name(phone, whole=True)
         devices.append(Device(name, "adb", serial=phone.serial))
-    notes = []
-    for phone in strange:
-        if phone.state != adb_phone.USABLE:
-            text, hint, _ = adb_phone.why_not(phone)
-            notes.append(f"phone {phone.serial}: {text} ({hint})")
-    unusable = tuple(phone.serial for phone in strange if phone.state != adb_phone.USABLE)
-    return Here(tuple(devices), tuple(notes), unusable)
+    unusable = [phone for phone in strange if phone.state != adb_phone.USABLE]
+    return Here(tuple(devices), tuple(map(_note, unusable)), tuple(phone.serial for phone in unusable))
+
+
+def _note(phone: Phone) -> str:
+    text, hint, _ = adb_phone.why_not(phone)
+    return f"phone {phone.serial}: {text} ({hint})"
 
 
 def _name(phone: Phone, *, whole: bool = False) -> str:

@@ -7,21 +7,18 @@ import getpass
 import hashlib
 import json
 import platform
-import secrets
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rtfleet import transports
-from rtfleet.client import AgentClient
+from rtfleet.client import AgentClient, new_lease
 from rtfleet.errors import DeviceError, LeaseHeld
 from rtfleet.fleet import Device
 
 ERRORS_IN_A_ROW = 3
 STANDING = ("grpc", "adb")
 """Ways whose agent outlives the command that asked for the lease; the others' ends with their line."""
-
-
 # How soon a hold notices that its line is gone.
 _LOOK_S = 5.0
 
@@ -88,12 +85,12 @@ async def hold(device: Device, cache: Path, seconds: float, reason: str, tell: C
     known = health(cache, device)
     async with transports.connect(device, cache) as link, AgentClient(link, device.name) as client:
         try:
-            held_s = await client.acquire(known.lease_id or secrets.token_hex(16), _holder(), seconds, reason)
+            held_s = await client.acquire(known.lease_id or new_lease(), _holder(), seconds, reason)
         except LeaseHeld as error:
             if error.kind != "LEASE_ENDED":
                 raise
             # Somebody ended the hold before this one.
-            held_s = await client.acquire(secrets.token_hex(16), _holder(), seconds, reason)
+            held_s = await client.acquire(new_lease(), _holder(), seconds, reason)
         tell(held_s)
         if device.connect.partition(":")[0] in STANDING:
             keep(cache, device, Health(known.errors, known.last, client.lease_id))
@@ -121,7 +118,7 @@ async def release(device: Device, cache: Path, *, force: bool) -> str:
     if known.lease_id or force:
         async with transports.connect(device, cache) as link, AgentClient(link, device.name) as client:
             facts = await client.describe()
-            client.lease_id = known.lease_id or secrets.token_hex(16)
+            client.lease_id = known.lease_id or new_lease()
             await client.release(force=force)
             still = (await client.describe()).lease_holder
         if still:

@@ -6,13 +6,12 @@ import asyncio
 import contextlib
 import getpass
 import platform
-import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rtfleet import cores, events, holding, launch_log, profile, resume, transports
 from rtfleet.artifact import Artifact
-from rtfleet.client import AgentClient
+from rtfleet.client import AgentClient, new_lease
 from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
 from rtfleet.order import Order
@@ -194,11 +193,6 @@ def refuse_set_aside(order: Order, device: Device) -> None:
 def lease_of(order: Order, device: Device) -> str:
     """A resumed run takes up the lease that it had, in case it still holds the device."""
     return order.evidence.unfinished.leases.get(device.name) or new_lease()
-
-
-def new_lease() -> str:
-    """The secret of one."""
-    return secrets.token_hex(16)
 
 
 def _check_same(device: Device, identity: str, facts: DeviceFacts) -> None:

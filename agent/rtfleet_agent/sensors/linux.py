@@ -167,10 +167,8 @@ def _governors(root: Path) -> Iterator[tuple[str, str]]:
     }
     for core, governor in _per_cpu(root, "cpufreq/scaling_governor", str):
         least, most, lowest = (limits[name].get(core) for name in limits)
-        yield (
-            core,
-            f"{governor}, fixed" if least == most and None not in (most, lowest) and most != lowest else governor,
-        )
+        is_fixed = None not in (least, lowest) and least == most != lowest
+        yield core, f"{governor}, fixed" if is_fixed else governor
 
 
 def _boost(root: Path) -> Reading:
