@@ -88,8 +88,17 @@ def excuse(
     for one in slowed:
         if not any(still_fails(might) for might in _might_have_been(launch, one)):
             return one
-    # None by itself, but they came together.
-    return slowed[0] if len(slowed) > 1 and not still_fails(_without_all(launch, slowed)) else None
+    return _together(slowed) if len(slowed) > 1 and not still_fails(_without_all(launch, slowed)) else None
+
+
+def _together(slowed: Sequence[Disturbance]) -> Disturbance:
+    """Several of which none explains a failure by itself: to name one alone would be a cause too small for it."""
+    return Disturbance(
+        "together",
+        "slows",
+        " and ".join(one.text for one in slowed),
+        "; ".join(dict.fromkeys(one.hint for one in slowed)),
+    )
 
 
 def _without_all(launch: Launch, slowed: Sequence[Disturbance]) -> Launch:
