@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
-from rtfleet import events, holding, launching, plan, preparing, resume, station, statistics, validation
+from rtfleet import events, holding, launching, plan, preparing, resume, station, statistics, transports, validation
 from rtfleet.client import new_lease
 from rtfleet.errors import DeviceError, LeaseHeld, RtfleetError
 from rtfleet.export.inspection import inspector
@@ -27,7 +27,6 @@ from rtfleet.station import Before, Joined, Roster, Station, Tell
 MAX_REPEATS = 2
 # How long the devices that answered wait for the others, before the run is planned and its first export begins.
 GRACE_S = 3.0
-LOOK_AGAIN_S = 2.0
 # Kinds of errors that say nothing against a device.
 _NOT_ITS_FAULT = ("LEASE", "LEASE_ENDED", "SET_ASIDE", "NO_ADB_SERVER")
 
@@ -198,11 +197,11 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
             left_s = run.comeback_s - (clock() - away_since_s) if joined and error.retryable else 0.0
             if not joined and error.kind == "UNAVAILABLE" and not missed:
                 # An agent that hosts share may be ended by the last of them just when another has found it.
-                missed, left_s = True, LOOK_AGAIN_S
+                missed, left_s = True, transports.LOOK_AGAIN_S
         if left_s <= 0:
             break
         campaign.tell(events.Waiting(device.name, "", (problem.text,)))
-        await asyncio.sleep(min(left_s, LOOK_AGAIN_S))
+        await transports.worth_a_look(device, left_s)
     if problem.kind not in _NOT_ITS_FAULT:
         holding.after_run(order.cache, device, problem.text)
     lost = campaign.roster.lose(device, problem)

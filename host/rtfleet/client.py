@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Container, Sequence
+from collections.abc import AsyncIterator, Awaitable, Container, Iterable, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -28,6 +28,8 @@ from rtfleet_protos.agent_pb2_grpc import AgentStub
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_SPOKEN = 1
 CHUNK_BYTES = 1 << 20
+# Smaller files are there before another way has begun.
+LARGE_BYTES = 8_000_000
 CALL_TIMEOUT_S = 30.0
 LEAVE_TIMEOUT_S = 5.0
 # Describe asks every runtime in a process of its own; on a small board their imports take a while.
@@ -55,6 +57,7 @@ class AgentClient:
         self.lease_id = ""
         self.closed = False
         self._metadata = (("authorization", f"Bearer {link.token}"),) if link.token else ()
+        self._copy = link.copy
         self._channel = _channel(link)
         self._stub: Any = AgentStub(self._channel)
 
@@ -203,16 +206,26 @@ class AgentClient:
     async def push(self, files: Sequence[File]) -> int:
         """Send what the agent lacks; the bytes that were sent. Each file needs its `location`."""
         by_hash = {file.sha256: file for file in files}
-        request = pb.HaveRequest(lease_id=self.lease_id, sha256=list(by_hash))
+        sent_bytes = 0
+        for sha256, held_bytes in (await self._missing(by_hash)).items():
+            file = by_hash[sha256]
+            sent_bytes += file.size_bytes - held_bytes
+            if self._copy is not None and not held_bytes and file.size_bytes >= LARGE_BYTES:
+                await self._copy(file)
+                # Asked, not believed: what is there is hashed, and what is not is sent.
+                held_bytes = (await self._missing([sha256])).get(sha256, file.size_bytes)
+            if held_bytes > file.size_bytes:
+                held_bytes = 0  # none of it is of this file, and the agent throws it away
+            await self._call(self._stub.Push(self._chunks(file, held_bytes), metadata=self._metadata))
+        return sent_bytes
+
+    async def _missing(self, hashes: Iterable[str]) -> dict[str, int]:
+        """The files that the agent lacks -> the bytes of them that it has already."""
+        request = pb.HaveRequest(lease_id=self.lease_id, sha256=list(hashes))
         reply: pb.HaveReply = await self._call(
             self._stub.Have(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S)
         )
-        sent_bytes = 0
-        for missing in reply.missing:
-            file = by_hash[missing.sha256]
-            await self._call(self._stub.Push(self._chunks(file, missing.held_bytes), metadata=self._metadata))
-            sent_bytes += file.size_bytes - missing.held_bytes
-        return sent_bytes
+        return {missing.sha256: missing.held_bytes for missing in reply.missing}
 
     async def _chunks(self, file: File, offset_bytes: int) -> AsyncIterator[pb.PushRequest]:
         assert file.location is not None

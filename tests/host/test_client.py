@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 from rtfleet import launch_log
-from rtfleet.artifact import Graph, file_of
-from rtfleet.client import AgentClient
+from rtfleet.artifact import File, Graph, file_of
+from rtfleet.client import LARGE_BYTES, AgentClient
+from rtfleet.errors import DeviceError
 from rtfleet.launch_order import LaunchOrder
 from rtfleet.loop import Chain
 from rtfleet.records import DeviceFacts, Launch, Options, Probe
@@ -99,3 +101,44 @@ def test_a_long_launch_tells_the_devices_state_while_it_runs(tmp_path: Path) -> 
     (during,) = launch.device_during
     assert launch.device_before.at_mono_ns < during.at_mono_ns < launch.device_after.at_mono_ns
     assert "load_1m" in during.readings and all(one.value is not None for one in during.readings.values())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("copied", "error"),
+    [
+        (lambda data: data, ""),
+        (lambda data: data[: len(data) // 3], ""),
+        (lambda data: data + b"more", ""),
+        (lambda _: b"", ""),
+        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "the bytes hash to"),
+    ],
+    ids=["whole", "a part", "too much", "nothing", "wrong"],
+)
+def test_what_another_way_brought_counts_only_by_its_hash(
+    tmp_path: Path, copied: Callable[[bytes], bytes], error: str
+) -> None:
+    path, store = tmp_path / "model.bin", tmp_path / "store"
+    path.write_bytes(os.urandom(LARGE_BYTES))
+    model = file_of(path)
+
+    async def copy(file: File) -> None:
+        (store / "partial" / file.sha256).write_bytes(copied(path.read_bytes()))
+
+    async def push() -> None:
+        async with (
+            local.connect("board", store, "copy-test") as link,
+            AgentClient(replace(link, copy=copy), "board") as client,
+            client.leased("a secret of this test's own", "test"),
+        ):
+            if error:
+                with pytest.raises(DeviceError, match=error):
+                    await client.push([model])
+            else:
+                assert await client.push([model]) == model.size_bytes
+                assert await client.push([model]) == 0
+
+    asyncio.run(push())
+    kept = store / "files" / model.sha256[:2] / model.sha256
+    assert kept.exists() == (not error) and (error or kept.read_bytes() == path.read_bytes())
+    assert not list((store / "partial").iterdir())

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+from rtfleet.artifact import File
 from rtfleet.fleet import Device
+
+# A device that is away, or somebody else's, is looked for so often.
+LOOK_AGAIN_S = 2.0
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,6 +35,8 @@ class Link:
         is_host: The device is the machine that this process runs on: nothing else may run while a block is timed.
         brought_bytes: Of the agent itself, that had to be copied there first; 0 where it was there.
         brought_s: How long that took.
+        copy: A quicker way than the agent's own for a large file to become a push that only has to be ended, and so
+            checked; what goes wrong with it is the push's to find. None where there is no such way.
     """
 
     address: str
@@ -37,6 +45,7 @@ class Link:
     tls: Tls | None = None
     brought_bytes: int = 0
     brought_s: float = 0.0
+    copy: Callable[[File], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +73,18 @@ def connect(device: Device, cache: Path) -> AbstractAsyncContextManager[Link]:
     if way == "ssh":
         return ssh.connect(device, rest, cache)
     return adb.connect(device, cache)  # fleet.py lets no other through
+
+
+async def worth_a_look(device: Device, left_s: float) -> None:
+    """Wait until a device may be there again: until a phone that is unplugged is plugged in, else a moment.
+
+    Args:
+        left_s: No longer than this.
+    """
+    from rtfleet.transports import adb_phone
+
+    if device.connect != "adb" or not await adb_phone.plugged_in(device, left_s):
+        await asyncio.sleep(min(left_s, LOOK_AGAIN_S))
 
 
 def linger_s() -> float:

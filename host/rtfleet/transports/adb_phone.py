@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Sequence
 
@@ -16,6 +17,8 @@ USABLE = "device"
 # A phone that was just plugged in, or connected, is not there at once.
 _SETTLES_S = 5.0
 _LOOK_S = 0.2
+# Then the server is dialled again: one whose machine was switched off tells nothing, not even that.
+_TRACKED_S = 10.0
 _NETWORK = re.compile(r".+:\d+")
 # adb's word for a state -> what it means, what to do, and whether trying again may help.
 _MEANINGS = {
@@ -95,6 +98,29 @@ def chosen(device: Device, server: Server, listed: Sequence[Phone]) -> Phone | N
             retryable=False,
         )
     return usable[0] if usable else listed[0]
+
+
+async def plugged_in(device: Device, within_s: float) -> bool:
+    """Wait a while for a phone that is unplugged; False where it is plugged in as it is, or the server is gone."""
+    if _NETWORK.fullmatch(device.serial):
+        return False  # a server knows of it only what a new `adb connect` finds
+
+    def is_in(listed: Sequence[Phone]) -> bool:
+        return any(phone.serial == device.serial or not device.serial for phone in listed)
+
+    looked = False
+    changes = adb_server.tracked(adb_server.server_of(device.adb_server))
+    try:
+        async with asyncio.timeout(min(within_s, _TRACKED_S)), contextlib.aclosing(changes):
+            async for listed in changes:
+                if is_in(listed):
+                    return looked
+                looked = True
+    except TimeoutError:
+        return True
+    except (OSError, EOFError):
+        pass
+    return False
 
 
 async def _connected(server: Server, serial: str) -> Phone:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -136,6 +136,28 @@ async def phones(server: Server) -> tuple[Phone, ...]:
     except (AdbError, OSError, ValueError) as error:
         raise _unreachable(server, str(error)) from None
     return tuple(Phone(one.serial, one.state, one.tags.get("model", "")) for one in listed)
+
+
+async def tracked(server: Server) -> AsyncGenerator[tuple[Phone, ...]]:
+    """All that a running server lists, now and whenever that changes.
+
+    Not adbutils' way: that blocks a thread, which would hold up a host that is interrupted.
+
+    Raises:
+        OSError, EOFError: it does not run (any more).
+    """
+    words = b"host:track-devices"
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    try:
+        writer.write(b"%04x%s" % (len(words), words))
+        if await reader.readexactly(4) != b"OKAY":
+            return
+        while True:
+            size_bytes = int(await reader.readexactly(4), 16)
+            lines = (await reader.readexactly(size_bytes)).decode(errors="replace").splitlines()
+            yield tuple(Phone(serial, state) for serial, _, state in (line.partition("\t") for line in lines))
+    finally:
+        writer.close()
 
 
 async def _reach(server: Server) -> None:

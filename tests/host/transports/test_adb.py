@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import os
 import secrets
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from stage import wait_until
 
 from fakes.phone import ADB, EmulatedPhone, adb, cannot_emulate, emulated_phone
 from rtfleet import discovery, holding, phone_doctor, transports
+from rtfleet.artifact import file_of
 from rtfleet.cache import cache_folder
 from rtfleet.client import AgentClient
 from rtfleet.errors import DeviceError, LeaseHeld, UsageError
@@ -130,6 +132,32 @@ def test_a_phone_is_kept_awake_while_its_agent_runs(phone: EmulatedPhone) -> Non
 
     assert asyncio.run(look()).strip() == "7"
     assert phone.sh("settings get global stay_on_while_plugged_in").strip() == "null"
+
+
+@pytest.mark.parametrize("pushes", [True, False])
+def test_a_large_file_goes_by_adb_push_and_by_the_agent_where_that_fails(
+    phone: EmulatedPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, pushes: bool
+) -> None:
+    """Whichever way it goes, it is whole; the second time it goes no way."""
+    model, log = tmp_path / "it's a model.bin", tmp_path / "log"
+    model.write_bytes(os.urandom(20_000_000))
+    model.chmod(0o444)
+    on_the_way = tmp_path / "bin" / "adb"
+    on_the_way.parent.mkdir()
+    fails = "" if pushes else 'case "$*" in *" push "*) echo "adb: error: failed to copy" >&2; exit 1;; esac\n'
+    on_the_way.write_text(f'#!/bin/sh\necho "$*" >>{log}\n{fails}exec {ADB} "$@"\n')
+    on_the_way.chmod(0o755)
+
+    async def push() -> tuple[int, int]:
+        async with connected(device_of(phone)) as (_, client), client.leased(secrets.token_hex(16), "test"):
+            monkeypatch.setenv("PATH", f"{on_the_way.parent}:{os.environ['PATH']}")
+            return await client.push([file_of(model)]), await client.push([file_of(model)])
+
+    assert asyncio.run(push()) == (20_000_000, 0)
+    assert len([line for line in log.read_text().splitlines() if " push " in line and model.name in line]) == 1
+    digest = file_of(model).sha256
+    assert digest in phone.sh(f"sha256sum {FOLDER}/store/files/{digest[:2]}/{digest}")
+    assert ".part" not in phone.sh(f"ls -a {FOLDER}") and not phone.sh(f"ls {FOLDER}/store/partial").strip()
 
 
 def test_the_only_phone_needs_no_serial(phone: EmulatedPhone) -> None:
@@ -335,6 +363,32 @@ def test_an_adb_server_that_is_killed_is_started_again_and_the_agent_is_found(ph
 
     assert asyncio.run(interrupted()) == "Pixel 8"
     assert not agents(phone)
+
+
+def test_a_phone_that_is_unplugged_is_not_looked_for_before_it_is_plugged_in(phone: EmulatedPhone) -> None:
+    async def plugged_in_after_a_while() -> None:
+        waiting = asyncio.create_task(transports.worth_a_look(Device("pixel", "adb"), PATIENCE_S))
+        await asyncio.sleep(2 * transports.LOOK_AGAIN_S)
+        assert not waiting.done()
+        await asyncio.to_thread(phone.connect)
+        await asyncio.wait_for(waiting, 5)
+
+    phone.unplug()
+    adb(phone.environment, "disconnect", phone.serial)  # a phone on USB is gone by itself
+    asyncio.run(plugged_in_after_a_while())
+
+
+def test_a_phone_is_looked_for_again_soon_where_nothing_tells_that_it_comes(phone: EmulatedPhone) -> None:
+    """One that is plugged in, one behind a server that is gone, and one on the network, which adb has to dial."""
+
+    async def looked_for(*devices: Device) -> None:
+        for device in devices:
+            await asyncio.wait_for(transports.worth_a_look(device, PATIENCE_S), 2 * transports.LOOK_AGAIN_S)
+
+    asyncio.run(looked_for(Device("pixel", "adb")))
+    phone.unplug()
+    asyncio.run(looked_for(device_of(phone), Device("far", "adb", adb_server="127.0.0.1:1")))
+    phone.connect()
 
 
 def test_a_phone_that_is_unplugged_leaves_its_agent_to_end_by_itself(phone: EmulatedPhone) -> None:
