@@ -243,23 +243,24 @@ class _Gathered:
 
 def _read_journal(folder: Path) -> Run:
     path = folder / JOURNAL
-    lines = list(_lines(path))
-    header = lines[0]
     devices: dict[str, DeviceFacts] = {}
     cases: dict[str, _Gathered] = {}
     # A launch that was cut off and then taken up again stands there twice; its columns are those of the second time.
-    last: dict[str, Json] = {}
-    for number, line in enumerate(lines[1:], start=2):
+    last: dict[str, int] = {}
+    header: Json = None
+    end: Json = None
+    # Read twice: the records of a fleet's run take many times the room of their text.
+    for number, line in enumerate(_lines(path), start=1):
+        header, end = header or line, line
         with _naming(path, f"line {number}"):
             if line["type"] == "launch":
-                last[line["launch"]["launch_id"]] = line
+                last[line["launch"]["launch_id"]] = number
             elif line["type"] == "intent":
                 last.pop(line["launch_id"], None)
-    for number, line in enumerate(lines[1:], start=2):
+    for number, line in enumerate(_lines(path), start=1):
         with _naming(path, f"line {number}"):
-            if line["type"] != "launch" or last.get(line["launch"]["launch_id"]) is line:
+            if number > 1 and (line["type"] != "launch" or last.get(line["launch"]["launch_id"]) == number):
                 _take(line, folder, devices, cases)
-    end = lines[-1]
     interrupted = end["type"] == "end" and bool(end["interrupted"])
     with _naming(path, "line 1"):
         return Run(
@@ -326,11 +327,8 @@ def _take(line: Json, folder: Path, devices: dict[str, DeviceFacts], cases: dict
 
 def _lines(path: Path) -> Iterator[Json]:
     """The journal's records, the header first. Half a line at the end is what a crash leaves, and is passed over."""
-    try:
-        *lines, _torn = path.read_bytes().split(b"\n")
-    except OSError as error:
-        raise UsageError(f"{path}: can't be read: {error.strerror}") from None
-    for number, line in enumerate(lines, start=1):
+    number = 0
+    for number, line in enumerate(_whole_lines(path), start=1):
         try:
             record = json.loads(line, parse_constant=_no_number)
             if number == 1:
@@ -341,8 +339,16 @@ def _lines(path: Path) -> Iterator[Json]:
         except (ValueError, TypeError, KeyError, RecursionError):
             raise UsageError(f"{path}: line {number} is damaged") from None
         yield record
-    if not lines:
+    if not number:
         raise UsageError(f"{path}: is empty: the run ended before it began")
+
+
+def _whole_lines(path: Path) -> Iterator[bytes]:
+    try:
+        with path.open("rb") as stream:
+            yield from (line for line in stream if line.endswith(b"\n"))
+    except OSError as error:
+        raise UsageError(f"{path}: can't be read: {error.strerror}") from None
 
 
 def _document(path: Path) -> Mapping[str, Json]:
