@@ -101,7 +101,7 @@ async def _phones(known: Sequence[Device], *, start: bool) -> Here:
 
 def named(listed: Sequence[Phone], known: Sequence[Device], server: Server) -> Here:
     """Devices for phones that are none of the known ones, and why the others are none that can be used."""
-    own = [device for device in known if device.connect == "adb" and adb_server.server_of(device.adb_server) == server]
+    own = [device for device in known if device.connect == "adb" and _is_of(device, server)]
     serials = {device.serial for device in own}
     # A device without a serial is the only phone that can be used, else the only one, whichever that is.
     likely = [phone for phone in listed if phone.state == adb_phone.USABLE] or listed
@@ -119,6 +119,12 @@ def named(listed: Sequence[Phone], known: Sequence[Device], server: Server) -> H
         devices.append(Device(name, "adb", serial=phone.serial))
     unusable = [phone for phone in strange if phone.state != adb_phone.USABLE]
     return Here(tuple(devices), tuple(map(_note, unusable)), tuple(phone.serial for phone in unusable))
+
+
+def _is_of(device: Device, server: Server) -> bool:
+    """Whether it is the same server, by whichever name the device has it."""
+    named = adb_server.server_of(device.adb_server)
+    return (named.host, named.port) == (server.host, server.port)
 
 
 def _note(phone: Phone) -> str:

@@ -185,6 +185,24 @@ def test_only_one_launch_runs_and_nothing_is_inspected_beside_it(host: Host) -> 
     host.call("Cancel", pb.LaunchRef(lease_id=host.lease_id, launch_id=request.launch_id))
 
 
+def test_describe_starts_nothing_beside_a_launch(host: Host) -> None:
+    """A runtime's import takes a core for seconds, and the launch would be the slower for it."""
+    asked = host.endless()
+    events = host.call("Launch", asked)
+    while next(events).WhichOneof("event") != "block":
+        pass
+
+    described = host.call("Describe", pb.DescribeRequest())
+
+    assert {runtime.error for runtime in described.runtimes} == {
+        "not known yet, and a launch is running; ask again after it"
+    }
+    host.call("Cancel", pb.LaunchRef(lease_id=host.lease_id, launch_id=asked.launch_id))
+    list(events)
+    described = host.call("Describe", pb.DescribeRequest())
+    assert next(runtime for runtime in described.runtimes if runtime.name == "fake").library_sha256
+
+
 def test_every_call_that_changes_or_measures_wants_the_lease(host: Host) -> None:
     request = host.request(host.graph())
     host.call("ReleaseLease", pb.ReleaseLeaseRequest(lease_id=host.lease_id))

@@ -19,7 +19,7 @@ import pytest
 from far import Far, another_sshd, board
 from stage import PATIENCE_S, QUICK, ending, journal, only, stage, strict, wait_until
 
-from rtfleet import bundle, transports
+from rtfleet import bundle, holding, transports
 from rtfleet.artifact import file_of
 from rtfleet.bundle import Bundle
 from rtfleet.client import AgentClient
@@ -166,6 +166,24 @@ def test_a_line_that_is_cut_ends_the_agent_there(far: Far) -> None:
     asyncio.run(cut())
 
     wait_until(lambda: not far.agents())
+
+
+@pytest.mark.slow
+def test_a_hold_whose_line_is_cut_says_so_instead_of_promising_hours(far: Far) -> None:
+    device = Device("bench", "ssh:board", python=str(far.python))
+
+    async def held_until_it_is_cut() -> None:
+        held = asyncio.Event()
+        keeping = holding.hold(device, far.folder / "cache", 3600, "", lambda _: held.set())
+        holds = asyncio.create_task(keeping)
+        await asyncio.wait_for(held.wait(), PATIENCE_S)
+        for pid in far.connections():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.wait_for(holds, PATIENCE_S)
+
+    with pytest.raises(DeviceError, match="bench"):
+        asyncio.run(held_until_it_is_cut())
 
 
 # ---- why not -------------------------------------------------------------------------------------------------------
