@@ -34,6 +34,8 @@ _COPY_TIMEOUT_S = 600.0
 _STOP_TIMEOUT_S = 10.0
 # Where an agent can't even write down what is wrong, nothing is started.
 ROOM_BYTES = 10_000_000
+# Android itself goes wrong where nothing is free.
+SPARE_BYTES = 100_000_000
 
 
 @contextlib.asynccontextmanager
@@ -143,6 +145,9 @@ async def copy_to_store(line: Line, file: File) -> None:
     """
     assert file.location is not None
     with contextlib.suppress(DeviceError):
+        free_bytes = (await look(line)).free_bytes
+        if free_bytes is not None and free_bytes < file.size_bytes + SPARE_BYTES:
+            return  # adb would fill the disk to its last byte, while the agent makes room or says how much it lacks
         async with _part(line) as part:
             await line.push(file.location, size_bytes=file.size_bytes, to=part, what=file.path)
             await line.run(adb_scripts.hand_over(part, file.location.name, file.sha256))

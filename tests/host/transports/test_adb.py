@@ -134,27 +134,34 @@ def test_a_phone_is_kept_awake_while_its_agent_runs(phone: EmulatedPhone) -> Non
     assert phone.sh("settings get global stay_on_while_plugged_in").strip() == "null"
 
 
-@pytest.mark.parametrize("pushes", [True, False])
+@pytest.mark.parametrize(
+    ("free_mb", "fails", "pushed"),
+    [(500, False, 1), (500, True, 1), (99, False, 0)],
+    ids=["by adb", "adb fails", "adb would fill the disk"],
+)
 def test_a_large_file_goes_by_adb_push_and_by_the_agent_where_that_fails(
-    phone: EmulatedPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, pushes: bool
+    phone: EmulatedPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_mb: int, fails: bool, pushed: int
 ) -> None:
     """Whichever way it goes, it is whole; the second time it goes no way."""
     model, log = tmp_path / "it's a model.bin", tmp_path / "log"
     model.write_bytes(os.urandom(20_000_000))
+    log.touch()
     model.chmod(0o444)
     on_the_way = tmp_path / "bin" / "adb"
     on_the_way.parent.mkdir()
-    fails = "" if pushes else 'case "$*" in *" push "*) echo "adb: error: failed to copy" >&2; exit 1;; esac\n'
-    on_the_way.write_text(f'#!/bin/sh\necho "$*" >>{log}\n{fails}exec {ADB} "$@"\n')
+    failure = 'case "$*" in *" push "*) echo "adb: error: failed to copy" >&2; exit 1;; esac\n' if fails else ""
+    on_the_way.write_text(f'#!/bin/sh\necho "$*" >>{log}\n{failure}exec {ADB} "$@"\n')
     on_the_way.chmod(0o755)
 
     async def push() -> tuple[int, int]:
         async with connected(device_of(phone)) as (_, client), client.leased(secrets.token_hex(16), "test"):
+            phone.leave_mb(free_mb)
             monkeypatch.setenv("PATH", f"{on_the_way.parent}:{os.environ['PATH']}")
             return await client.push([file_of(model)]), await client.push([file_of(model)])
 
     assert asyncio.run(push()) == (20_000_000, 0)
-    assert len([line for line in log.read_text().splitlines() if " push " in line and model.name in line]) == 1
+    phone.leave_mb(1000)
+    assert len([line for line in log.read_text().splitlines() if " push " in line and model.name in line]) == pushed
     digest = file_of(model).sha256
     assert digest in phone.sh(f"sha256sum {FOLDER}/store/files/{digest[:2]}/{digest}")
     assert ".part" not in phone.sh(f"ls -a {FOLDER}") and not phone.sh(f"ls {FOLDER}/store/partial").strip()
