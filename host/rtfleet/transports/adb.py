@@ -29,8 +29,8 @@ AGENT = "the agent"
 # Of the kernel, in a shell's exit code: a signal that ended the agent is added to 128.
 _SIGSYS, _SIGKILL = 128 + 31, 128 + 9
 _COPY_TIMEOUT_S = 600.0
-# To see an agent end, which takes it a second or two. It ends as well where nobody looks, and a host that is
-# interrupted is not held up by a phone that hangs.
+# To see an agent end, which takes it a second or two, or a copy be removed. That comes about as well where nobody
+# looks, and a host that is interrupted is not held up by a phone that hangs.
 _STOP_TIMEOUT_S = 10.0
 # Where an agent can't even write down what is wrong, nothing is started.
 ROOM_BYTES = 10_000_000
@@ -149,7 +149,7 @@ async def copy_to_store(line: Line, file: File) -> None:
         if free_bytes is not None and free_bytes < file.size_bytes + SPARE_BYTES:
             return  # adb would fill the disk to its last byte, while the agent makes room or says how much it lacks
         async with _part(line) as part:
-            await line.push(file.location, size_bytes=file.size_bytes, to=part, what=file.path)
+            await line.push(file.location, size_bytes=file.size_bytes, to=part)
             await line.run(adb_scripts.hand_over(part, file.location.name, file.sha256))
 
 
@@ -163,7 +163,7 @@ async def _part(line: Line) -> AsyncIterator[str]:
         yield part
     finally:
         with contextlib.suppress(DeviceError):
-            await line.run(f"rm -rf {part}")
+            await line.run(f"rm -rf {part}", _STOP_TIMEOUT_S)
 
 
 def _check_room(line: Line, free_bytes: int | None, need_bytes: int) -> None:

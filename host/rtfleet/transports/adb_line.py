@@ -61,11 +61,8 @@ class Line:
         # Both are text, since an encoding is given by default.
         return Ran(ran.returncode, str(ran.stdout or ran.output), str(ran.stderr or ""))
 
-    async def push(self, *sources: Path, size_bytes: int, to: str, what: str = "the agent") -> None:
+    async def push(self, *sources: Path, size_bytes: int, to: str) -> None:
         """Copy files and folders, of that size, into a folder of the phone that exists.
-
-        Args:
-            what: They are, for messages.
 
         Raises:
             DeviceError: there is no room, the phone is gone, or it takes for ever.
@@ -79,8 +76,8 @@ class Line:
         failed = [line for line in said if "error" in line] or said
         last = failed[-1] if failed else "adb said nothing"
         if any(word in last for word in _FULL):
-            raise self.error(f"there is no room for {what} ({last})", "free some space on it", kind="NO_DISK")
-        raise self.error(f"{what} can't be copied there: {last}", f"adb -s {self.serial} push", retryable=True)
+            raise self.error(f"there is no room for the agent ({last})", "free some space on it", kind="NO_DISK")
+        raise self.error(f"the agent can't be copied there: {last}", f"adb -s {self.serial} push", retryable=True)
 
     @contextlib.asynccontextmanager
     async def tunnel(self, port: int) -> AsyncIterator[str]:
