@@ -1,7 +1,7 @@
 """Files by sha256: received in pieces, verified, laid out for a worker, evicted when room is needed.
 
 files/ab/abcd…   whole files, read-only; their modification time is that of their last use
-partial/abcd…    broken-off pushes, which go on where they stopped
+partial/abcd…    broken-off pushes, which go on where they stopped; also what adb copied, which is hashed likewise
 work/…           what running workers see: hard links into files/
 """
 
@@ -186,8 +186,9 @@ class Store:
             if complete:
                 target = self._path(incoming.sha256)
                 target.parent.mkdir(exist_ok=True)
-                incoming.path.chmod(0o444)
+                # In this order: one that may not be written to would be in the way of every later push.
                 os.replace(incoming.path, target)
+                target.chmod(0o444)
                 self._sizes[incoming.sha256] = incoming.size_bytes
                 self.pin(self._pinned_by, [incoming.sha256])
 

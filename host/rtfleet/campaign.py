@@ -176,6 +176,10 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
                 joined, away_since_s = True, 0.0
                 await _take_up(campaign, here, done)
                 await _measure(campaign, here, done)
+                campaign.roster.finish(device)
+                if here.facts.is_host:
+                    # The outputs of other devices are compared with this machine's.
+                    await campaign.roster.all_finished()
             holding.after_run(order.cache, device, _why_nothing(done))
             return
         except LeaseHeld as error:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Container, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Container, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO, TypeVar
 
 import grpc
 
 from rtfleet import launch_log as log
 from rtfleet import wire
 from rtfleet.artifact import File, Graph, Tensor
-from rtfleet.errors import DeviceError, LeaseHeld
+from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.launch_order import LaunchOrder
 from rtfleet.records import (
     CoreFacts,
@@ -59,7 +60,7 @@ class AgentClient:
         self._metadata = (("authorization", f"Bearer {link.token}"),) if link.token else ()
         self._copy = link.copy
         self._channel = _channel(link)
-        self._stub: Any = AgentStub(self._channel)
+        self._agent: Any = AgentStub(self._channel)
 
     async def __aenter__(self) -> AgentClient:
         return self
@@ -72,11 +73,39 @@ class AgentClient:
         self.closed = True
         await self._channel.close()
 
+    @property
+    def _stub(self) -> Any:
+        if self.closed:
+            raise self._hung_up()
+        return self._agent
+
     async def _call(self, call: Awaitable[T]) -> T:
         try:
-            return await call
+            with self._open():
+                return await call
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error
+
+    async def _messages(self, stream: AsyncIterable[T]) -> AsyncIterator[T]:
+        with self._open():
+            async for message in stream:
+                yield message
+
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[None]:
+        """To whoever waits for an answer when another closes the connection, grpc says that he is cancelled."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if self.closed and task is not None and not task.cancelling():
+                raise self._hung_up() from None
+            raise
+
+    def _hung_up(self) -> DeviceError:
+        return DeviceError(
+            f"device '{self.device}': its connection was closed meanwhile", "see why it went away", "UNAVAILABLE"
+        )
 
     def _error(self, error: grpc.aio.AioRpcError) -> DeviceError:
         code, detail = error.code(), error.details() or ""
@@ -207,37 +236,49 @@ class AgentClient:
         """Send what the agent lacks; the bytes that were sent. Each file needs its `location`."""
         by_hash = {file.sha256: file for file in files}
         sent_bytes = 0
-        for sha256, held_bytes in (await self._missing(by_hash)).items():
-            file = by_hash[sha256]
+        for file, held_bytes in await self._missing(by_hash.values()):
             sent_bytes += file.size_bytes - held_bytes
             if self._copy is not None and not held_bytes and file.size_bytes >= LARGE_BYTES:
+                # A push of nothing: the agent makes room for the whole, or refuses before a byte is copied.
+                await self._push(file, 0, only_begin=True)
                 await self._copy(file)
                 # Asked, not believed: what is there is hashed, and what is not is sent.
-                held_bytes = (await self._missing([sha256])).get(sha256, file.size_bytes)
-            if held_bytes > file.size_bytes:
-                held_bytes = 0  # none of it is of this file, and the agent throws it away
-            await self._call(self._stub.Push(self._chunks(file, held_bytes), metadata=self._metadata))
+                held_bytes = next((held for _, held in await self._missing([file])), file.size_bytes)
+            await self._push(file, held_bytes)
         return sent_bytes
 
-    async def _missing(self, hashes: Iterable[str]) -> dict[str, int]:
-        """The files that the agent lacks -> the bytes of them that it has already."""
-        request = pb.HaveRequest(lease_id=self.lease_id, sha256=list(hashes))
+    async def _missing(self, files: Iterable[File]) -> list[tuple[File, int]]:
+        """The files that the agent lacks, and the bytes of them that it has already."""
+        by_hash = {file.sha256: file for file in files}
+        request = pb.HaveRequest(lease_id=self.lease_id, sha256=list(by_hash))
         reply: pb.HaveReply = await self._call(
             self._stub.Have(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S)
         )
-        return {missing.sha256: missing.held_bytes for missing in reply.missing}
+        held = [(by_hash[missing.sha256], missing.held_bytes) for missing in reply.missing]
+        # More than all of it is none of it, and the agent throws that away.
+        return [(file, held_bytes if held_bytes <= file.size_bytes else 0) for file, held_bytes in held]
 
-    async def _chunks(self, file: File, offset_bytes: int) -> AsyncIterator[pb.PushRequest]:
+    async def _push(self, file: File, offset_bytes: int, *, only_begin: bool = False) -> None:
+        """A file from its `offset_bytes` on. Raises UsageError where it can't be read."""
         assert file.location is not None
+        try:
+            with file.location.open("rb") as stream:
+                stream.seek(offset_bytes)
+                parts = self._parts(file, offset_bytes, io.BytesIO() if only_begin else stream)
+                await self._call(self._stub.Push(parts, metadata=self._metadata))
+        except OSError as error:
+            raise UsageError(
+                f"{file.location}: can't be read: {error.strerror}", "it was there before: put it back, then --resume"
+            ) from None
+
+    async def _parts(self, file: File, offset_bytes: int, stream: BinaryIO) -> AsyncIterator[pb.PushRequest]:
         yield pb.PushRequest(
             header=pb.PushHeader(
                 lease_id=self.lease_id, sha256=file.sha256, size_bytes=file.size_bytes, offset_bytes=offset_bytes
             )
         )
-        with file.location.open("rb") as stream:
-            stream.seek(offset_bytes)
-            while chunk := stream.read(CHUNK_BYTES):
-                yield pb.PushRequest(chunk=chunk)
+        while chunk := stream.read(CHUNK_BYTES):
+            yield pb.PushRequest(chunk=chunk)
 
     # ---- models and launches ---------------------------------------------------------------------------------------
 
@@ -286,7 +327,7 @@ class AgentClient:
         number, tries = 0, 0
         while True:
             try:
-                async for message in stream:
+                async for message in self._messages(stream):
                     number, tries = message.number, 0
                     event = wire.event(message)
                     if event is not None:
@@ -313,7 +354,7 @@ class AgentClient:
         """
         try:
             async with self._cancelling(launch_id):
-                async for message in self._resume(launch_id, 0):
+                async for message in self._messages(self._resume(launch_id, 0)):
                     if (event := wire.event(message)) is not None:
                         yield event
         except grpc.aio.AioRpcError as error:
@@ -323,7 +364,7 @@ class AgentClient:
     async def acknowledge(self, launch_id: str) -> None:
         """Tell the agent that all events of a finished launch are safe, so that it may forget them."""
         try:
-            async for _ in self._resume(launch_id, 2**63 - 1):
+            async for _ in self._messages(self._resume(launch_id, 2**63 - 1)):
                 pass
         except grpc.aio.AioRpcError as error:
             if error.code() != grpc.StatusCode.NOT_FOUND:  # it has nothing of one that it refused

@@ -17,6 +17,7 @@ from rtfleet.transports.adb_server import Phone, Server
 
 # Of a serial number: enough to tell like phones apart, short enough for a table.
 _TAIL = 4
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ def named(listed: Sequence[Phone], known: Sequence[Device], server: Server) -> H
 
 def _is_of(device: Device, server: Server) -> bool:
     """Whether it is the same server, by whichever name the device has it."""
-    named = adb_server.server_of(device.adb_server)
-    return (named.host, named.port) == (server.host, server.port)
+    its = adb_server.server_of(device.adb_server)
+    return its.port == server.port and (its.host == server.host or {its.host, server.host} <= _LOOPBACK)
 
 
 def _note(phone: Phone) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -93,12 +93,8 @@ def excuse(
 
 def _together(slowed: Sequence[Disturbance]) -> Disturbance:
     """Several of which none explains a failure by itself: to name one alone would be a cause too small for it."""
-    return Disturbance(
-        "together",
-        "slows",
-        " and ".join(one.text for one in slowed),
-        "; ".join(dict.fromkeys(one.hint for one in slowed)),
-    )
+    text = " and ".join(one.text for one in slowed)
+    return replace(slowed[0], text=text, hint="; ".join(dict.fromkeys(one.hint for one in slowed)))
 
 
 def _without_all(launch: Launch, slowed: Sequence[Disturbance]) -> Launch:

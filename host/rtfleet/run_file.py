@@ -261,7 +261,8 @@ def _read_journal(folder: Path) -> Run:
         with _naming(path, f"line {number}"):
             if number > 1 and (line["type"] != "launch" or last.get(line["launch"]["launch_id"]) == number):
                 _take(line, folder, devices, cases)
-    interrupted = end["type"] == "end" and bool(end["interrupted"])
+    with _naming(path, "its last line"):
+        interrupted = end["type"] == "end" and bool(end["interrupted"])
     with _naming(path, "line 1"):
         return Run(
             id=header["run_id"],

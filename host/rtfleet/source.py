@@ -109,6 +109,11 @@ def resolve(entry: ModelEntry) -> Source:
     text, path = entry.source, Path(entry.source)
     if not text.strip():
         raise UsageError("the model's name is empty", _EXAMPLE)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        shown = text.encode(errors="replace").decode()
+        raise UsageError(f"{shown}: its name is not UTF-8, so no report could have it", "rename the file") from None
     if text in ZOO:
         source = Source("zoo", text, ZOO[text].module, ZOO[text].function)
     elif ":" in text and format_of(path) is None:

@@ -85,6 +85,7 @@ class Roster:
         self._dismissed: set[Device] = set()
         self.lost: dict[Device, CaseError] = {}
         self._stations: dict[Device, Station] = {}
+        self._finished: set[Device] = set()
         self._first_error: DeviceError | None = None
         self._changed = asyncio.Event()
 
@@ -117,6 +118,17 @@ class Roster:
             return None
         self.lost[device] = case_error(error)
         return self.lost[device]
+
+    def finish(self, device: Device) -> None:
+        """A device has nothing more to measure."""
+        self._finished.add(device)
+        self._changed.set()
+
+    async def all_finished(self) -> None:
+        """Wait until no device has anything more to measure."""
+        while any(device not in self._finished and device not in self.lost for device in self.devices):
+            self._changed.clear()
+            await self._changed.wait()
 
     async def settle(self, grace_s: float) -> None:
         """Wait for the first device, then for the others as long as `grace_s`: one that is late delays nobody.

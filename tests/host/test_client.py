@@ -17,7 +17,7 @@ import pytest
 from rtfleet import launch_log
 from rtfleet.artifact import File, Graph, file_of
 from rtfleet.client import LARGE_BYTES, AgentClient
-from rtfleet.errors import DeviceError
+from rtfleet.errors import DeviceError, UsageError
 from rtfleet.launch_order import LaunchOrder
 from rtfleet.loop import Chain
 from rtfleet.records import DeviceFacts, Launch, Options, Probe
@@ -101,6 +101,74 @@ def test_a_long_launch_tells_the_devices_state_while_it_runs(tmp_path: Path) -> 
     (during,) = launch.device_during
     assert launch.device_before.at_mono_ns < during.at_mono_ns < launch.device_after.at_mono_ns
     assert "load_1m" in during.readings and all(one.value is not None for one in during.readings.values())
+
+
+@pytest.mark.slow
+def test_room_is_made_or_refused_before_a_byte_is_copied(tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"model")
+    too_large = replace(file_of(path), size_bytes=10**15)
+
+    async def copy(_: File) -> None:
+        raise AssertionError("it was copied")
+
+    async def push() -> None:
+        async with (
+            local.connect("board", tmp_path / "store", "room-test") as link,
+            AgentClient(replace(link, copy=copy), "board") as client,
+            client.leased("a secret of this test's own", "test"),
+        ):
+            with pytest.raises(DeviceError, match="no room for 1000000000000000 bytes"):
+                await client.push([too_large])
+
+    asyncio.run(push())
+
+
+@pytest.mark.slow
+def test_a_model_that_is_gone_before_it_is_pushed_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "model.bin"
+    path.write_bytes(b"model")
+    model = file_of(path)
+    path.unlink()
+
+    async def push() -> None:
+        async with (
+            local.connect("board", tmp_path / "store", "gone-test") as link,
+            AgentClient(link, "board") as client,
+            client.leased("a secret of this test's own", "test"),
+        ):
+            await client.push([model])
+
+    with pytest.raises(UsageError, match=r"model\.bin: can't be read: No such file"):
+        asyncio.run(push())
+
+
+@pytest.mark.slow
+def test_whoever_speaks_over_a_line_that_another_closes_is_told_so_and_not_cancelled(tmp_path: Path) -> None:
+    order = replace(_order(tmp_path), min_frames=10**6)
+
+    async def speak() -> None:
+        async with local.connect("board", tmp_path / "store", "closed-test") as link:
+            client = AgentClient(link, "board")
+            await client.acquire("a secret of this test's own", "test")
+            await client.push([order.graphs[0].files[0], file_of(tmp_path / "feeds.npz")])
+            began = asyncio.Event()
+
+            async def listen() -> None:
+                async for event in client.launch(order):
+                    if isinstance(event, launch_log.Frames):
+                        began.set()
+
+            listening = asyncio.create_task(listen())
+            await began.wait()
+            asking = asyncio.create_task(client.describe())
+            await asyncio.sleep(0)
+            await client.close()
+            for waiting in (listening, asking, asyncio.create_task(client.probe())):
+                with pytest.raises(DeviceError, match="'board': its connection was closed"):
+                    await waiting
+
+    asyncio.run(speak())
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_beside_two_phones_that_can_be_used_a_device_without_a_serial_is_neither
     assert [device.name for device in found.devices] == ["pixel-8-h001", "sm-s918b-4567"]
 
 
-@pytest.mark.parametrize("name", ["", "localhost", "localhost:5037", "127.0.0.1:5037"])
+@pytest.mark.parametrize("name", ["", "localhost", "localhost:5037", "127.0.0.1:5037", "[::1]:5037"])
 def test_a_phone_of_this_machine_s_server_is_listed_once_by_whichever_name(name: str) -> None:
     mine = Device("mine", "adb", serial=PIXEL.serial, adb_server=name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,15 @@ def test_resolving_runs_nothing_of_the_users(folder: Path) -> None:
 
     assert source.resolve(entry("loud.py:model", folder)).function == "model"
     assert source.resolve(entry("loud:model", folder)).module == "loud"
+
+
+def test_a_name_that_no_report_could_have_is_refused(folder: Path) -> None:
+    name = os.fsdecode(b"m\xff.onnx")
+    (folder / name).write_bytes(b"x")
+
+    with pytest.raises(UsageError, match="its name is not UTF-8") as raised:
+        source.resolve(entry(name, folder))
+    str(raised.value).encode()
 
 
 def test_a_file_of_another_kind_is_refused_with_what_can_be_taken(folder: Path) -> None:

@@ -36,6 +36,8 @@ _STOP_TIMEOUT_S = 10.0
 ROOM_BYTES = 10_000_000
 # Android itself goes wrong where nothing is free.
 SPARE_BYTES = 100_000_000
+# Serials of phones to which a copy did not get through, on a bad cable perhaps; adb would begin again each time.
+_failed: set[str] = set()
 
 
 @contextlib.asynccontextmanager
@@ -141,16 +143,23 @@ async def copy(line: Line, brought: Bundle, seen: Seen) -> int:
 async def copy_to_store(line: Line, file: File) -> None:
     """Have `adb push` bring what the agent would receive; it hashes the file as it does a push that broke off.
 
-    Nothing is raised: what did not arrive is pushed to the agent, which knows better what is wrong.
+    Nothing is raised: what did not arrive is pushed to the agent, which knows better what is wrong, and goes on where
+    it broke off. So does the next file of that phone.
     """
     assert file.location is not None
-    with contextlib.suppress(DeviceError):
+    if line.serial in _failed:
+        return
+    try:
         free_bytes = (await look(line)).free_bytes
         if free_bytes is not None and free_bytes < file.size_bytes + SPARE_BYTES:
-            return  # adb would fill the disk to its last byte, while the agent makes room or says how much it lacks
+            return  # adb would fill the disk to its last byte
         async with _part(line) as part:
             await line.push(file.location, size_bytes=file.size_bytes, to=part)
-            await line.run(adb_scripts.hand_over(part, file.location.name, file.sha256))
+            arrived = (await line.run(adb_scripts.hand_over(part, file.location.name, file.sha256))).code == 0
+    except DeviceError:
+        arrived = False
+    if not arrived:
+        _failed.add(line.serial)
 
 
 @contextlib.asynccontextmanager

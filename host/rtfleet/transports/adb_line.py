@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import socket
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,9 @@ COMMAND_TIMEOUT_S = 60.0
 _PIECE_BYTES = 1 << 18
 # Of a cable or a wireless line that somebody would still wait for: an agent takes a quarter of an hour then.
 _SLOWEST_BYTES_PER_S = 200_000
+# Whether a phone is copied to that hangs; a slow line delays its answer by a megabyte.
+_ASKED_EVERY_S = 10.0
+_ANSWER_TIMEOUT_S = 30.0
 # Of a copy, the phone's own words for a full disk.
 _FULL = ("No space left", "ENOSPC", "Disk quota")
 
@@ -67,8 +70,10 @@ class Line:
         Raises:
             DeviceError: there is no room, the phone is gone, or it takes for ever.
         """
-        words = ("-s", self.serial, "push", *map(str, sources), to)
-        ran = await adb_server.adb(self.server, *words, timeout_s=COMMAND_TIMEOUT_S + size_bytes / _SLOWEST_BYTES_PER_S)
+        # Absolute: adb takes a name that begins with a dash for an option.
+        words = ("-s", self.serial, "push", *(str(source.absolute()) for source in sources), to)
+        most_s = COMMAND_TIMEOUT_S + size_bytes / _SLOWEST_BYTES_PER_S
+        ran = await self._while_it_answers(adb_server.adb(self.server, *words, timeout_s=most_s))
         if ran.code == 0:
             return
         said = [line.strip() for line in f"{ran.stdout}\n{ran.stderr}".splitlines() if line.strip()]
@@ -78,6 +83,17 @@ class Line:
         if any(word in last for word in _FULL):
             raise self.error(f"there is no room for the agent ({last})", "free some space on it", kind="NO_DISK")
         raise self.error(f"the agent can't be copied there: {last}", f"adb -s {self.serial} push", retryable=True)
+
+    async def _while_it_answers(self, work: Coroutine[None, None, Ran]) -> Ran:
+        """The end of a copy, which goes on for long to a phone that hangs. Raises DeviceError where it does."""
+        working = asyncio.create_task(work)
+        try:
+            while not (await asyncio.wait([working], timeout=_ASKED_EVERY_S))[0]:
+                await self.run("true", _ANSWER_TIMEOUT_S)
+            return await working
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def tunnel(self, port: int) -> AsyncIterator[str]:

@@ -26,7 +26,7 @@ _MEANINGS = {
         "it does not trust this computer yet",
         "unlock it and accept the dialog 'Allow USB debugging?'; where none comes, revoke the authorisations in its "
         "developer options and plug it in again",
-        False,
+        True,
     ),
     "offline": (
         "it is offline: plugged in, and it does not answer",
@@ -101,24 +101,27 @@ def chosen(device: Device, server: Server, listed: Sequence[Phone]) -> Phone | N
 
 
 async def plugged_in(device: Device, within_s: float) -> bool:
-    """Wait a while for a phone that is unplugged; False where it is plugged in as it is, or the server is gone."""
+    """Wait a while for a phone that is unplugged, or not allowed yet; False where nothing is to be waited for so."""
     if _NETWORK.fullmatch(device.serial):
         return False  # a server knows of it only what a new `adb connect` finds
 
-    def is_in(listed: Sequence[Phone]) -> bool:
-        return any(phone.serial == device.serial or not device.serial for phone in listed)
+    def states_in(listed: Sequence[Phone]) -> set[str]:
+        return {phone.state for phone in listed if phone.serial == device.serial or not device.serial}
 
-    looked = False
+    first: set[str] | None = None
     changes = adb_server.tracked(adb_server.server_of(device.adb_server))
     try:
         async with asyncio.timeout(min(within_s, _TRACKED_S)), contextlib.aclosing(changes):
             async for listed in changes:
-                if is_in(listed):
-                    return looked
-                looked = True
+                states = states_in(listed)
+                first = states if first is None else first
+                if USABLE in first:
+                    return False  # it is something else that is wrong
+                if states and states != first:
+                    return True
     except TimeoutError:
         return True
-    except (OSError, EOFError):
+    except (OSError, EOFError, ValueError):
         pass
     return False
 

@@ -27,7 +27,6 @@ ANSWER_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 30.0
 _THREADS = 64
 
-_LOOPBACK = "127.0.0.1"
 
 T = TypeVar("T")
 _threads = ThreadPoolExecutor(_THREADS, "adb")
@@ -82,15 +81,14 @@ def server_of(adb_server: str) -> Server:
     """
     if adb_server:
         host, _, port = adb_server.rpartition(":") if re.search(r":\d+$", adb_server) else (adb_server, "", "")
-        host = host.strip("[]")
-        return Server(_LOOPBACK if host == "localhost" else host, int(port or DEFAULT_PORT), is_here=False)
+        return Server(host.strip("[]"), int(port or DEFAULT_PORT), is_here=False)
     named = re.fullmatch(r"tcp:(?:(.+):)?(\d+)", os.environ.get("ADB_SERVER_SOCKET", ""))
     if named:
         host = named[1] or "localhost"
         port_there = _port("ADB_SERVER_SOCKET", named[2])
-        return Server(_LOOPBACK if host == "localhost" else host, port_there, is_here=host == "localhost")
+        return Server("127.0.0.1" if host == "localhost" else host, port_there, is_here=host == "localhost")
     variable = "ANDROID_ADB_SERVER_PORT"
-    return Server(_LOOPBACK, _port(variable, os.environ.get(variable) or str(DEFAULT_PORT)), is_here=True)
+    return Server("127.0.0.1", _port(variable, os.environ.get(variable) or str(DEFAULT_PORT)), is_here=True)
 
 
 def _port(variable: str, text: str) -> int:

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +146,22 @@ def test_two_hosts_take_turns(lab: Lab, phone: EmulatedPhone) -> None:
     assert not phone.processes()
 
 
+def test_a_phone_s_outputs_are_compared_with_this_machine_s_though_that_was_done_long_before(
+    lab: Lab, phone: EmulatedPhone
+) -> None:
+    pixel = (lab.folder / "fleet.toml").read_text()
+    (lab.folder / "both.toml").write_text(f'[device.here]\nconnect = "local:{uuid.uuid4().hex}"\n{pixel}')
+    slow = lab.suite(lab.model("luna", latency_us=2 * SLOW_US), run=PATIENT % 2)
+    quick = lab.suite(lab.model("nova"), run=PATIENT % 1, name="quick.toml")
+    with ending(lab.start("run", slow)):
+        wait_until(lambda: workers(phone))
+        both = lab.rtfleet("run", quick, "--fleet", "both.toml", "--json", "both.json")
+
+    assert both.code in MEASURED and "leased to" in both.stderr, both.everything
+    cases = strict((lab.folder / "both.json").read_text())["cases"]
+    assert {case["device"]: case["parity"]["device"]["unknown"] for case in cases} == {"here": "", "pixel": ""}
+
+
 def test_a_host_gets_the_phone_of_one_that_was_killed_though_its_last_block_takes_long(
     lab: Lab, phone: EmulatedPhone
 ) -> None:
@@ -259,6 +276,21 @@ def test_a_cable_that_was_pulled_after_all_was_measured_costs_nothing(
     if last == "--profile-ops":
         assert case["operators"]["times"]
     assert not phone.processes()
+
+
+def test_a_phone_that_comes_back_and_asks_for_trust_again_is_waited_for(lab: Lab, phone: EmulatedPhone) -> None:
+    def restarted() -> None:
+        phone.unplug()
+        phone.authorize(yes=False)
+        time.sleep(3)
+        assert phone.connect() == "unauthorized"
+        time.sleep(6)
+        phone.authorize()
+
+    code, said = disturbed(lab, phone, restarted)
+
+    assert code in MEASURED and "it does not trust this computer yet" in said, said
+    assert all_is_there_once(lab)
 
 
 def test_a_phone_that_goes_away_for_good_before_its_parity_is_no_pass(lab: Lab, phone: EmulatedPhone) -> None:

@@ -27,6 +27,7 @@ from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
 from rtfleet.records import DeviceFacts
 from rtfleet.transports import Link, adb_scripts, adb_server
+from rtfleet.transports import adb as adb_transport
 from rtfleet.transports.adb_line import Line
 
 pytestmark = [
@@ -45,6 +46,7 @@ def _environment(adb_environment: dict[str, str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", adb_environment["HOME"])
     monkeypatch.setenv("RTFLEET_CACHE", str(CACHE))
     monkeypatch.setenv("RTFLEET_LINGER_S", "2")
+    monkeypatch.setattr(adb_transport, "_failed", set())
     yield
     gc.collect()
 
@@ -165,6 +167,58 @@ def test_a_large_file_goes_by_adb_push_and_by_the_agent_where_that_fails(
     digest = file_of(model).sha256
     assert digest in phone.sh(f"sha256sum {FOLDER}/store/files/{digest[:2]}/{digest}")
     assert ".part" not in phone.sh(f"ls -a {FOLDER}") and not phone.sh(f"ls {FOLDER}/store/partial").strip()
+
+
+def test_a_phone_that_a_copy_did_not_reach_is_pushed_to_by_its_agent_from_then_on(
+    phone: EmulatedPhone, tmp_path: Path
+) -> None:
+    """On a bad cable adb would begin again each time, and a large model never get through."""
+    model = tmp_path / "model.bin"
+    model.write_bytes(os.urandom(40_000_000))
+    lease = secrets.token_hex(16)
+
+    async def unplugged_in_mid_push() -> None:
+        async with connected(device_of(phone)) as (_, client), client.leased(lease, "test"):
+            phone.slow(8_000_000)
+            pushing = asyncio.create_task(client.push([file_of(model)]))
+            await asyncio.sleep(2)
+            await asyncio.to_thread(phone.unplug)
+            with pytest.raises(DeviceError):
+                await pushing
+
+    async def push(seconds: float) -> int:
+        async with connected(device_of(phone)) as (_, client), client.leased(lease, "test"):
+            async with asyncio.timeout(seconds):
+                return await client.push([file_of(model)])
+
+    try:
+        asyncio.run(unplugged_in_mid_push())
+        phone.connect()
+        with pytest.raises(TimeoutError):
+            asyncio.run(push(3))
+        phone.slow(0)
+        assert 0 < asyncio.run(push(PATIENCE_S)) < 40_000_000
+    finally:
+        phone.slow(0)
+
+
+def test_a_phone_that_hangs_is_not_copied_to_for_ever(phone: EmulatedPhone, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(bytes(200_000_000))
+
+    async def hung_in_mid_copy() -> None:
+        line = Line("pixel", adb_server.server_of(""), phone.serial)
+        phone.slow(8_000_000)
+        copying = asyncio.create_task(line.push(large, size_bytes=200_000_000, to="/data/local/tmp"))
+        await asyncio.sleep(2)
+        with phone.hanging():
+            await asyncio.wait_for(copying, 2 * PATIENCE_S)
+
+    try:
+        with pytest.raises(DeviceError, match="does not answer in time"):
+            asyncio.run(hung_in_mid_copy())
+    finally:
+        phone.slow(0)
 
 
 def test_the_only_phone_needs_no_serial(phone: EmulatedPhone) -> None:
