@@ -1,7 +1,7 @@
 """Files by sha256: received in pieces, verified, laid out for a worker, evicted when room is needed.
 
 files/ab/abcd…   whole files, read-only; their modification time is that of their last use
-partial/abcd…    broken-off pushes, which go on where they stopped; also what adb copied, which is hashed likewise
+partial/abcd…    broken-off pushes, which go on where they stopped
 work/…           what running workers see: hard links into files/
 """
 

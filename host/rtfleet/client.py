@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import secrets
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Container, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Container, Iterator, Sequence
 from typing import Any, BinaryIO, TypeVar
 
 import grpc
@@ -29,8 +28,6 @@ from rtfleet_protos.agent_pb2_grpc import AgentStub
 PROTOCOL_VERSION = 1
 OLDEST_PROTOCOL_SPOKEN = 1
 CHUNK_BYTES = 1 << 20
-# Smaller files are there before another way has begun.
-LARGE_BYTES = 8_000_000
 CALL_TIMEOUT_S = 30.0
 LEAVE_TIMEOUT_S = 5.0
 # Describe asks every runtime in a process of its own; on a small board their imports take a while.
@@ -58,7 +55,6 @@ class AgentClient:
         self.lease_id = ""
         self.closed = False
         self._metadata = (("authorization", f"Bearer {link.token}"),) if link.token else ()
-        self._copy = link.copy
         self._channel = _channel(link)
         self._agent: Any = AgentStub(self._channel)
 
@@ -235,36 +231,26 @@ class AgentClient:
     async def push(self, files: Sequence[File]) -> int:
         """Send what the agent lacks; the bytes that were sent. Each file needs its `location`."""
         by_hash = {file.sha256: file for file in files}
-        sent_bytes = 0
-        for file, held_bytes in await self._missing(by_hash.values()):
-            sent_bytes += file.size_bytes - held_bytes
-            if self._copy is not None and not held_bytes and file.size_bytes >= LARGE_BYTES:
-                # A push of nothing: the agent makes room for the whole, or refuses before a byte is copied.
-                await self._push(file, 0, only_begin=True)
-                await self._copy(file)
-                # Asked, not believed: what is there is hashed, and what is not is sent.
-                held_bytes = next((held for _, held in await self._missing([file])), file.size_bytes)
-            await self._push(file, held_bytes)
-        return sent_bytes
-
-    async def _missing(self, files: Iterable[File]) -> list[tuple[File, int]]:
-        """The files that the agent lacks, and the bytes of them that it has already."""
-        by_hash = {file.sha256: file for file in files}
         request = pb.HaveRequest(lease_id=self.lease_id, sha256=list(by_hash))
         reply: pb.HaveReply = await self._call(
             self._stub.Have(request, metadata=self._metadata, timeout=CALL_TIMEOUT_S)
         )
-        held = [(by_hash[missing.sha256], missing.held_bytes) for missing in reply.missing]
-        # More than all of it is none of it, and the agent throws that away.
-        return [(file, held_bytes if held_bytes <= file.size_bytes else 0) for file, held_bytes in held]
+        sent_bytes = 0
+        for missing in reply.missing:
+            file = by_hash[missing.sha256]
+            # More than all of it is none of it, and the agent throws that away.
+            held_bytes = missing.held_bytes if missing.held_bytes <= file.size_bytes else 0
+            await self._push(file, held_bytes)
+            sent_bytes += file.size_bytes - held_bytes
+        return sent_bytes
 
-    async def _push(self, file: File, offset_bytes: int, *, only_begin: bool = False) -> None:
+    async def _push(self, file: File, offset_bytes: int) -> None:
         """A file from its `offset_bytes` on. Raises UsageError where it can't be read."""
         assert file.location is not None
         try:
             with file.location.open("rb") as stream:
                 stream.seek(offset_bytes)
-                parts = self._parts(file, offset_bytes, io.BytesIO() if only_begin else stream)
+                parts = self._parts(file, offset_bytes, stream)
                 await self._call(self._stub.Push(parts, metadata=self._metadata))
         except OSError as error:
             raise UsageError(

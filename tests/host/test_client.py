@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from rtfleet import launch_log
-from rtfleet.artifact import File, Graph, file_of
-from rtfleet.client import LARGE_BYTES, AgentClient
+from rtfleet.artifact import Graph, file_of
+from rtfleet.client import AgentClient
 from rtfleet.errors import DeviceError, UsageError
 from rtfleet.launch_order import LaunchOrder
 from rtfleet.loop import Chain
@@ -104,27 +104,6 @@ def test_a_long_launch_tells_the_devices_state_while_it_runs(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_room_is_made_or_refused_before_a_byte_is_copied(tmp_path: Path) -> None:
-    path = tmp_path / "model.bin"
-    path.write_bytes(b"model")
-    too_large = replace(file_of(path), size_bytes=10**15)
-
-    async def copy(_: File) -> None:
-        raise AssertionError("it was copied")
-
-    async def push() -> None:
-        async with (
-            local.connect("board", tmp_path / "store", "room-test") as link,
-            AgentClient(replace(link, copy=copy), "board") as client,
-            client.leased("a secret of this test's own", "test"),
-        ):
-            with pytest.raises(DeviceError, match="no room for 1000000000000000 bytes"):
-                await client.push([too_large])
-
-    asyncio.run(push())
-
-
-@pytest.mark.slow
 def test_a_model_that_is_gone_before_it_is_pushed_is_named(tmp_path: Path) -> None:
     path = tmp_path / "model.bin"
     path.write_bytes(b"model")
@@ -173,40 +152,37 @@ def test_whoever_speaks_over_a_line_that_another_closes_is_told_so_and_not_cance
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("copied", "error"),
+    ("held", "sent", "error"),
     [
-        (lambda data: data, ""),
-        (lambda data: data[: len(data) // 3], ""),
-        (lambda data: data + b"more", ""),
-        (lambda _: b"", ""),
-        (lambda data: data[:-1] + bytes([data[-1] ^ 1]), "the bytes hash to"),
+        (lambda data: data[:300_000], 700_000, ""),
+        (lambda data: data, 0, ""),
+        (lambda data: data + b"more", 1_000_000, ""),
+        (lambda data: data[:299_999] + bytes([data[299_999] ^ 1]), 0, "the bytes hash to"),
     ],
-    ids=["whole", "a part", "too much", "nothing", "wrong"],
+    ids=["a part", "all", "too much", "other bytes"],
 )
-def test_what_another_way_brought_counts_only_by_its_hash(
-    tmp_path: Path, copied: Callable[[bytes], bytes], error: str
+def test_a_push_goes_on_from_what_is_there_and_counts_only_by_its_hash(
+    tmp_path: Path, held: Callable[[bytes], bytes], sent: int, error: str
 ) -> None:
     path, store = tmp_path / "model.bin", tmp_path / "store"
-    path.write_bytes(os.urandom(LARGE_BYTES))
+    path.write_bytes(os.urandom(1_000_000))
     model = file_of(path)
-
-    async def copy(file: File) -> None:
-        (store / "partial" / file.sha256).write_bytes(copied(path.read_bytes()))
+    (store / "partial").mkdir(parents=True)
+    (store / "partial" / model.sha256).write_bytes(held(path.read_bytes()))
 
     async def push() -> None:
         async with (
-            local.connect("board", store, "copy-test") as link,
-            AgentClient(replace(link, copy=copy), "board") as client,
+            local.connect("board", store, "push-test") as link,
+            AgentClient(link, "board") as client,
             client.leased("a secret of this test's own", "test"),
         ):
             if error:
                 with pytest.raises(DeviceError, match=error):
                     await client.push([model])
             else:
-                assert await client.push([model]) == model.size_bytes
-                assert await client.push([model]) == 0
+                assert await client.push([model]) == sent
+            assert await client.push([model]) == (1_000_000 if error else 0)
 
     asyncio.run(push())
-    kept = store / "files" / model.sha256[:2] / model.sha256
-    assert kept.exists() == (not error) and (error or kept.read_bytes() == path.read_bytes())
+    assert (store / "files" / model.sha256[:2] / model.sha256).read_bytes() == path.read_bytes()
     assert not list((store / "partial").iterdir())

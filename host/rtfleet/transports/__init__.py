@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from rtfleet.artifact import File
 from rtfleet.fleet import Device
 
 # A device that is away, or somebody else's, is looked for so often.
@@ -35,8 +33,6 @@ class Link:
         is_host: The device is the machine that this process runs on: nothing else may run while a block is timed.
         brought_bytes: Of the agent itself, that had to be copied there first; 0 where it was there.
         brought_s: How long that took.
-        copy: A quicker way than the agent's own for a large file to become a push that only has to be ended, and so
-            checked; what goes wrong with it is the push's to find. None where there is no such way.
     """
 
     address: str
@@ -45,7 +41,6 @@ class Link:
     tls: Tls | None = None
     brought_bytes: int = 0
     brought_s: float = 0.0
-    copy: Callable[[File], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from rtfleet import bundle
-from rtfleet.artifact import File
 from rtfleet.bundle import Bundle
 from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
@@ -34,10 +32,6 @@ _COPY_TIMEOUT_S = 600.0
 _STOP_TIMEOUT_S = 10.0
 # Where an agent can't even write down what is wrong, nothing is started.
 ROOM_BYTES = 10_000_000
-# Android itself goes wrong where nothing is free.
-SPARE_BYTES = 100_000_000
-# Serials of phones to which a copy did not get through, on a bad cable perhaps; adb would begin again each time.
-_failed: set[str] = set()
 
 
 @contextlib.asynccontextmanager
@@ -60,8 +54,7 @@ async def connect(device: Device, cache: Path) -> AsyncIterator[Link]:
     agent = await _agent(line, brought)
     try:
         async with line.tunnel(agent.port) as address:
-            copy = functools.partial(copy_to_store, line)
-            yield Link(address, agent.token, brought_bytes=brought_bytes, brought_s=brought_s, copy=copy)
+            yield Link(address, agent.token, brought_bytes=brought_bytes, brought_s=brought_s)
     finally:
         # Where the phone is gone, the agent ends by itself.
         with contextlib.suppress(DeviceError):
@@ -128,51 +121,22 @@ async def copy(line: Line, brought: Bundle, seen: Seen) -> int:
         await line.run(adb_scripts.FORGET_BUNDLES)
         free_bytes = (await look(line)).free_bytes
     _check_room(line, free_bytes, brought.size_bytes)
-    async with _part(line) as part:
+    part = (await line.run(adb_scripts.MAKE_PART)).stdout.strip()
+    if not part.startswith(adb_scripts.FOLDER):
+        raise line.error(f"nothing can be written to {adb_scripts.FOLDER}", "free some space on it", kind="NO_DISK")
+    try:
         with tempfile.TemporaryDirectory(prefix="rtfleet-sums-") as folder:
             sums = Path(folder) / "sums"
             sums.write_text("".join(f"{file.sha256}  {file.path}\n" for file in brought.files))
             await line.push(brought.folder, sums, size_bytes=brought.size_bytes, to=part)
         kept = await line.run(adb_scripts.keep(part, brought.name), _COPY_TIMEOUT_S)
+    finally:
+        with contextlib.suppress(DeviceError):
+            await line.run(f"rm -rf {part}", _STOP_TIMEOUT_S)
     if kept.code:
         said = (kept.stderr.strip() or kept.stdout.strip() or f"exit code {kept.code}").splitlines()[-1]
         raise line.error(f"what was copied there is not what was sent: {said}", "try again", retryable=True)
     return brought.size_bytes
-
-
-async def copy_to_store(line: Line, file: File) -> None:
-    """Have `adb push` bring what the agent would receive; it hashes the file as it does a push that broke off.
-
-    Nothing is raised: what did not arrive is pushed to the agent, which knows better what is wrong, and goes on where
-    it broke off. So does the next file of that phone.
-    """
-    assert file.location is not None
-    if line.serial in _failed:
-        return
-    try:
-        free_bytes = (await look(line)).free_bytes
-        if free_bytes is not None and free_bytes < file.size_bytes + SPARE_BYTES:
-            return  # adb would fill the disk to its last byte
-        async with _part(line) as part:
-            await line.push(file.location, size_bytes=file.size_bytes, to=part)
-            arrived = (await line.run(adb_scripts.hand_over(part, file.location.name, file.sha256))).code == 0
-    except DeviceError:
-        arrived = False
-    if not arrived:
-        _failed.add(line.serial)
-
-
-@contextlib.asynccontextmanager
-async def _part(line: Line) -> AsyncIterator[str]:
-    """A new folder of the phone for what is being copied; gone with this block. Raises DeviceError."""
-    part = (await line.run(adb_scripts.MAKE_PART)).stdout.strip()
-    if not part.startswith(adb_scripts.FOLDER):
-        raise line.error(f"nothing can be written to {adb_scripts.FOLDER}", "free some space on it", kind="NO_DISK")
-    try:
-        yield part
-    finally:
-        with contextlib.suppress(DeviceError):
-            await line.run(f"rm -rf {part}", _STOP_TIMEOUT_S)
 
 
 def _check_room(line: Line, free_bytes: int | None, need_bytes: int) -> None:

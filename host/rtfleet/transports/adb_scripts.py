@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from dataclasses import dataclass
 
 FOLDER = "/data/local/tmp/rtfleet"
@@ -53,12 +52,6 @@ _FORGET_PARTS = f"find {FOLDER} -maxdepth 1 -name '.part-*' -mmin +60 -exec rm -
 FORGET_BUNDLES = f"rm -rf {BUNDLES}; {_FORGET_PARTS}"
 
 MAKE_PART = f"{_FORGET_PARTS}; mkdir -p {BUNDLES} && mktemp -d {FOLDER}/.part-XXXXXX"
-
-
-def hand_over(part: str, file: str, sha256: str) -> str:
-    """Make a file that was copied into `part` a push of the agent's that broke off: it hashes what it goes on from."""
-    copied = f"{part}/{shlex.quote(file)}"
-    return f"chmod 600 {copied} && mv {copied} {FOLDER}/store/partial/{sha256}"
 
 
 @dataclass(frozen=True)

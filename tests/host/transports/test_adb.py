@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import os
 import secrets
 import signal
 import subprocess
@@ -20,14 +19,12 @@ from stage import wait_until
 
 from fakes.phone import ADB, EmulatedPhone, adb, cannot_emulate, emulated_phone
 from rtfleet import discovery, holding, phone_doctor, transports
-from rtfleet.artifact import file_of
 from rtfleet.cache import cache_folder
 from rtfleet.client import AgentClient
 from rtfleet.errors import DeviceError, LeaseHeld, UsageError
 from rtfleet.fleet import Device
 from rtfleet.records import DeviceFacts
 from rtfleet.transports import Link, adb_scripts, adb_server
-from rtfleet.transports import adb as adb_transport
 from rtfleet.transports.adb_line import Line
 
 pytestmark = [
@@ -46,7 +43,6 @@ def _environment(adb_environment: dict[str, str], monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HOME", adb_environment["HOME"])
     monkeypatch.setenv("RTFLEET_CACHE", str(CACHE))
     monkeypatch.setenv("RTFLEET_LINGER_S", "2")
-    monkeypatch.setattr(adb_transport, "_failed", set())
     yield
     gc.collect()
 
@@ -134,72 +130,6 @@ def test_a_phone_is_kept_awake_while_its_agent_runs(phone: EmulatedPhone) -> Non
 
     assert asyncio.run(look()).strip() == "7"
     assert phone.sh("settings get global stay_on_while_plugged_in").strip() == "null"
-
-
-@pytest.mark.parametrize(
-    ("free_mb", "fails", "pushed"),
-    [(500, False, 1), (500, True, 1), (99, False, 0)],
-    ids=["by adb", "adb fails", "adb would fill the disk"],
-)
-def test_a_large_file_goes_by_adb_push_and_by_the_agent_where_that_fails(
-    phone: EmulatedPhone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_mb: int, fails: bool, pushed: int
-) -> None:
-    """Whichever way it goes, it is whole; the second time it goes no way."""
-    model, log = tmp_path / "it's a model.bin", tmp_path / "log"
-    model.write_bytes(os.urandom(20_000_000))
-    log.touch()
-    model.chmod(0o444)
-    on_the_way = tmp_path / "bin" / "adb"
-    on_the_way.parent.mkdir()
-    failure = 'case "$*" in *" push "*) echo "adb: error: failed to copy" >&2; exit 1;; esac\n' if fails else ""
-    on_the_way.write_text(f'#!/bin/sh\necho "$*" >>{log}\n{failure}exec {ADB} "$@"\n')
-    on_the_way.chmod(0o755)
-
-    async def push() -> tuple[int, int]:
-        async with connected(device_of(phone)) as (_, client), client.leased(secrets.token_hex(16), "test"):
-            phone.leave_mb(free_mb)
-            monkeypatch.setenv("PATH", f"{on_the_way.parent}:{os.environ['PATH']}")
-            return await client.push([file_of(model)]), await client.push([file_of(model)])
-
-    assert asyncio.run(push()) == (20_000_000, 0)
-    phone.leave_mb(1000)
-    assert len([line for line in log.read_text().splitlines() if " push " in line and model.name in line]) == pushed
-    digest = file_of(model).sha256
-    assert digest in phone.sh(f"sha256sum {FOLDER}/store/files/{digest[:2]}/{digest}")
-    assert ".part" not in phone.sh(f"ls -a {FOLDER}") and not phone.sh(f"ls {FOLDER}/store/partial").strip()
-
-
-def test_a_phone_that_a_copy_did_not_reach_is_pushed_to_by_its_agent_from_then_on(
-    phone: EmulatedPhone, tmp_path: Path
-) -> None:
-    """On a bad cable adb would begin again each time, and a large model never get through."""
-    model = tmp_path / "model.bin"
-    model.write_bytes(os.urandom(40_000_000))
-    lease = secrets.token_hex(16)
-
-    async def unplugged_in_mid_push() -> None:
-        async with connected(device_of(phone)) as (_, client), client.leased(lease, "test"):
-            phone.slow(8_000_000)
-            pushing = asyncio.create_task(client.push([file_of(model)]))
-            await asyncio.sleep(2)
-            await asyncio.to_thread(phone.unplug)
-            with pytest.raises(DeviceError):
-                await pushing
-
-    async def push(seconds: float) -> int:
-        async with connected(device_of(phone)) as (_, client), client.leased(lease, "test"):
-            async with asyncio.timeout(seconds):
-                return await client.push([file_of(model)])
-
-    try:
-        asyncio.run(unplugged_in_mid_push())
-        phone.connect()
-        with pytest.raises(TimeoutError):
-            asyncio.run(push(3))
-        phone.slow(0)
-        assert 0 < asyncio.run(push(PATIENCE_S)) < 40_000_000
-    finally:
-        phone.slow(0)
 
 
 def test_a_phone_that_hangs_is_not_copied_to_for_ever(phone: EmulatedPhone, tmp_path: Path) -> None:
