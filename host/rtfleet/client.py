@@ -89,12 +89,12 @@ class AgentClient:
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[None]:
-        """To whoever waits for an answer when another closes the connection, grpc says that he is cancelled."""
+        """Only whoever is cancelled is told so: grpc says it also when another closes the connection meanwhile."""
         try:
             yield
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if self.closed and task is not None and not task.cancelling():
+            if task is not None and not task.cancelling():
                 raise self._hung_up() from None
             raise
 
