@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 
 from rtfleet import events, holding, launching, plan, preparing, resume, station, statistics, transports, validation
 from rtfleet.client import new_lease
-from rtfleet.errors import DeviceError, LeaseHeld, RtfleetError
+from rtfleet.errors import DeviceError, LeaseHeld, RtfleetError, UsageError
 from rtfleet.export.inspection import inspector
 from rtfleet.export.job import Exports
 from rtfleet.fleet import Device
 from rtfleet.launching import Campaign, OpenLaunch
 from rtfleet.operators import Operators
 from rtfleet.order import Order
-from rtfleet.records import CaseError, CaseResult, Launch, Preflight
+from rtfleet.records import CaseError, CaseResult, DeviceFacts, Launch, Preflight
 from rtfleet.run_file import Journal
 from rtfleet.station import Before, Joined, Roster, Station, Tell
 
@@ -165,7 +165,8 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
         try:
             station.refuse_set_aside(order, device)
             done.before.open_launch = done.open.asked.launch_id if done.open else ""
-            async with station.connected(order, device, campaign.journal, done.before) as here:
+            connected = station.connected(order, device, campaign.journal, done.before)
+            async with contextlib.AsyncExitStack() as closing, connected as here:
                 if not campaign.roster.join(here):
                     return
                 campaign.tell(events.DeviceConnected(here.facts))
@@ -176,11 +177,10 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
                 joined, away_since_s = True, 0.0
                 await _take_up(campaign, here, done)
                 await _measure(campaign, here, done)
-                campaign.roster.finish(device)
                 if here.facts.is_host:
-                    # The outputs of other devices are compared with this machine's.
-                    await campaign.roster.all_finished()
-            holding.after_run(order.cache, device, _why_nothing(done))
+                    # Outputs of another device may just be compared with this machine's.
+                    await closing.enter_async_context(campaign.quiet)
+            holding.after_run(order.cache, device, _why_nothing(done, here.facts))
             return
         except LeaseHeld as error:
             problem: DeviceError = error
@@ -195,6 +195,11 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
                 # Somebody came while this host slept, or its old agent has not heard yet that the line is gone.
                 away_since_s = away_since_s or clock()
                 left_s = max(run.lease_wait_s, run.comeback_s) - (clock() - away_since_s)
+        except UsageError as error:
+            if joined or not campaign.roster.stations:
+                raise
+            # The others have begun: what does not fit this one spoils nothing of theirs.
+            problem, left_s = DeviceError(error.text, error.hint, retryable=False), 0.0
         except DeviceError as error:
             problem = error
             away_since_s = away_since_s or clock()
@@ -202,6 +207,8 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
             if not joined and error.kind == "UNAVAILABLE" and not missed:
                 # An agent that hosts share may be ended by the last of them just when another has found it.
                 missed, left_s = True, transports.LOOK_AGAIN_S
+        if not joined and campaign.roster.spares(device):
+            return
         if left_s <= 0:
             break
         campaign.tell(events.Waiting(device.name, "", (problem.text,)))
@@ -218,9 +225,11 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
         handout.lose(device)
 
 
-def _why_nothing(done: _Done) -> str:
+def _why_nothing(done: _Done, facts: DeviceFacts) -> str:
     """Why a device gave not one good launch though its models are sound; "" where it gave one, or had none to give."""
-    tried = [launch for launches in done.launches.values() for launch in launches]
+    # A runtime that nobody installed says nothing against a device.
+    there = {runtime.name for runtime in facts.runtimes if not runtime.error}
+    tried = [one for joined in done.cases if joined.artifact.runtime in there for one in done.launches[joined.case.id]]
     failed = [launch.error for launch in tried if launch.error and launch.error.retryable]
     return failed[-1].text if failed and len(failed) == len(tried) else ""
 
@@ -318,6 +327,8 @@ async def _give_up(campaign: Campaign, done: _Done, problem: CaseError) -> None:
         if joined.case.id not in done.profiled and campaign.owes_operators(joined):
             campaign.journal.operators(joined.case.id, Operators(failed=problem.text))
     async for joined in _arrivals(done.before.inbox):
+        if campaign.is_complete(joined.case.id):
+            continue
         campaign.journal.case(CaseResult(joined.case, joined.artifact, joined.budgets, error=problem))
         campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))
 

@@ -9,14 +9,18 @@ from dataclasses import dataclass, field, replace
 
 from rtfleet import budget, events, history, launch_log, plan, preflight, statistics, sustained, validation
 from rtfleet.artifact import Artifact
-from rtfleet.errors import DeviceError
+from rtfleet.errors import DeviceError, LeaseHeld
 from rtfleet.export.job import Exports
 from rtfleet.launch_log import LaunchEvent
 from rtfleet.launch_order import LaunchOrder
 from rtfleet.order import BASELINE, Order
 from rtfleet.records import Case, CaseError, Launch, Preflight
 from rtfleet.run_file import Journal
-from rtfleet.station import Joined, Roster, Station, Tell, case_error
+from rtfleet.station import Joined, Roster, Station, Tell, again, case_error
+from rtfleet.transports import LOOK_AGAIN_S
+
+# Kinds of errors that say nothing of the model.
+_OF_A_DEVICE = ("DEVICE", "LEASE", "LEASE_LOST", "NO_DISK")
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Campaign:
         """Not a second time in a resumed run, and not for what is only compared with."""
         result = self.order.evidence.results.get(joined.case.id)
         compared = result is not None and result.parity_device is not None and not result.parity_device.unknown
+        if compared and result is not None and result.parity_host is not None and result.parity_host.unknown:
+            compared = False  # nobody could run it here then
         known = compared or (result is not None and result.recognition is not None)
         return not known and not joined.case.model.startswith(BASELINE)
 
@@ -254,6 +260,8 @@ async def parity(campaign: Campaign, here: Station, joined: Joined) -> None:
         return
     if artifact.reference:
         found = validation.against_original(artifact, plain)
+        if isinstance(found, CaseError) and found.kind in _OF_A_DEVICE:
+            found = validation.unknown(found.text)
         if not isinstance(found, CaseError):
             campaign.journal.parity(case.id, "host", found)
     of_device = validation.against_original(artifact, on_device, plain)
@@ -267,23 +275,48 @@ async def _of_the_file(campaign: Campaign, here: Station, joined: Joined) -> val
     """What the file gives with the runtime's optimizer off, on the host. A file that is its own original is run so on
     the device itself where the host can't (Core ML on Linux), since there is nothing else to compare with."""
     case, artifact, settings = validation.of_the_file(joined.case), joined.artifact, campaign.order.suite.settings.run
-    host = next((other for other in campaign.stations if other.facts.is_host), here)
+    is_here = here.facts.is_host or not any(other.facts.is_host for other in campaign.stations)
     try:
-        async with campaign.undisturbed(host):
+        async with _on_host(campaign, here) as host:
             await push(campaign, host, artifact)
             found = await validation.outputs_of(host.client, case, artifact, settings)
     except DeviceError as error:
-        if host is here:
+        if is_here:
             raise
         found = case_error(error)  # the host's own coroutine sees to the host
     own_original = artifact.reference is None and artifact.vocabulary is None
-    if not isinstance(found, CaseError) or host is here or not own_original:
+    if not isinstance(found, CaseError) or is_here or not own_original:
         return found
     async with campaign.undisturbed(here):
         own = await validation.outputs_of(here.client, case, artifact, settings)
     if isinstance(own, CaseError):
         return replace(own, text=f"on the host: {found.text}; on the device itself: {own.text}")
     return own
+
+
+@contextlib.asynccontextmanager
+async def _on_host(campaign: Campaign, here: Station) -> AsyncIterator[Station]:
+    """The device that is this machine, while nothing of the run is measured on it; `here`, where none is.
+
+    One whose own part is over is not held for others all that time: it is reached anew, and waited for while another
+    run has it.
+    """
+    clock = asyncio.get_running_loop().time
+    until_s = clock() + campaign.order.suite.settings.run.lease_wait_s
+    while True:
+        others = (other for other in campaign.stations if other.facts.is_host)
+        host = here if here.facts.is_host else next(others, here)
+        async with campaign.undisturbed(host), contextlib.AsyncExitStack() as stack:
+            try:
+                if host.client.closed:
+                    host = await stack.enter_async_context(again(campaign.order, host))
+            except LeaseHeld:
+                if clock() > until_s:
+                    raise
+            else:
+                yield host
+                return
+        await asyncio.sleep(LOOK_AGAIN_S)
 
 
 async def operators(campaign: Campaign, here: Station, joined: Joined) -> None:

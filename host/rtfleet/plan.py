@@ -136,8 +136,13 @@ def cannot_run(variant: str, facts: DeviceFacts | None) -> str:
 
     What is not installed yet is no such reason: it is an error that the device itself tells.
     """
-    system, said = ONLY_ON.get(variant.partition("-")[0], ("", ""))
-    return said if facts is not None and system and facts.os != system else ""
+    runtime = variant.partition("-")[0]
+    if facts is None:
+        return ""
+    if runtime == "torch" and facts.os == "android":
+        return "PyTorch runs where a Python of the device has it, and a phone has none"
+    system, said = ONLY_ON.get(runtime, ("", ""))
+    return said if system and facts.os != system else ""
 
 
 def left_out(variant: str, fleet: Fleet) -> Mapping[Device, str]:

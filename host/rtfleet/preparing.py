@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from rtfleet import events, plan, profile
 from rtfleet.artifact import Artifact, PreparedModel, Tensor
+from rtfleet.client import AgentClient
 from rtfleet.errors import DeviceError, ExportError, RtfleetError
 from rtfleet.export.inspection import Inspect, inspector
 from rtfleet.fleet import Device
@@ -23,6 +24,9 @@ from rtfleet.suite import ModelEntry
 
 # How often it is looked whether a device that went away is back.
 _LOOK_S = 0.2
+# Kinds of errors of one that goes away, or is taken from the run; and how many such make it the model's after all.
+_GONE = ("UNAVAILABLE", "LEASE", "LEASE_ENDED")
+_MOST_GONE = 5
 
 T = TypeVar("T")
 
@@ -80,6 +84,8 @@ class Handout:
     def _refuse(self, device: Device, entry: ModelEntry, artifact: Artifact) -> None:
         problem = self._campaign.roster.lost[device]
         for case in self._cases(entry, artifact, device):
+            if self._campaign.is_complete(case.id):
+                continue
             self._campaign.journal.case(CaseResult(case, artifact, error=problem))
             self._campaign.tell(events.CaseFailed(case.id, case.device, problem))
 
@@ -131,16 +137,24 @@ def inspector_of(campaign: Campaign) -> Inspect:
     """Files are looked into on this machine where it is a device of the run, else on another between its launches."""
 
     async def inspect(runtime: str, path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        gone: list[AgentClient] = []
         while stations := campaign.stations:
-            there = [one for one in stations if not one.client.closed]
+            there = [one for one in stations if not one.client.closed and one.client not in gone]
             if not there:  # each comes back, or is lost, within comeback_s
                 await asyncio.sleep(_LOOK_S)
                 continue
             here = next((one for one in there if one.facts.is_host), there[0])
             # This machine is kept quiet for the whole step already.
             async with contextlib.nullcontext() if here.facts.is_host else here.alone:
-                if not here.client.closed:
+                if here.client.closed:
+                    continue
+                try:
                     return await inspector(here.client)(runtime, path)
+                except DeviceError as error:
+                    # That it goes away just then says nothing of the model: another looks into it, or it does later.
+                    if error.kind not in _GONE or len(gone) >= _MOST_GONE:
+                        raise
+                    gone.append(here.client)
         raise DeviceError(f"no device is left that could look into {path.name}", "see why each of them was lost")
 
     return inspect

@@ -89,6 +89,12 @@ def _all(
         yield Warning(
             "no-operators", f"no times per operator: {result.operators.failed}", "the numbers themselves miss nothing"
         )
+    if result.parity_host and result.parity_host.unknown:
+        yield Warning(
+            "no-host-parity",
+            f"its outputs were not compared with this machine's: {result.parity_host.unknown}",
+            "--resume compares them",
+        )
     yield from _other_kernels(result)
     yield from _other_detections(result)
     if summary is None:

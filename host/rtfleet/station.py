@@ -85,7 +85,6 @@ class Roster:
         self._dismissed: set[Device] = set()
         self.lost: dict[Device, CaseError] = {}
         self._stations: dict[Device, Station] = {}
-        self._finished: set[Device] = set()
         self._first_error: DeviceError | None = None
         self._changed = asyncio.Event()
 
@@ -102,10 +101,17 @@ class Roster:
     def join(self, station: Station) -> bool:
         """A device is connected and leased, for the first time or again. False: enough others came before it."""
         self._changed.set()
-        if station.device not in self._stations and len(self.stations) >= self._wanted:
-            self._dismissed.add(station.device)
+        if self.spares(station.device):
             return False
         self._stations[station.device] = station
+        return True
+
+    def spares(self, device: Device) -> bool:
+        """Whether a device that has not joined is not needed any more: enough others have. It takes no part then."""
+        if device in self._stations or len(self.stations) < self._wanted:
+            return False
+        self._changed.set()
+        self._dismissed.add(device)
         return True
 
     def lose(self, device: Device, error: DeviceError) -> CaseError | None:
@@ -118,17 +124,6 @@ class Roster:
             return None
         self.lost[device] = case_error(error)
         return self.lost[device]
-
-    def finish(self, device: Device) -> None:
-        """A device has nothing more to measure."""
-        self._finished.add(device)
-        self._changed.set()
-
-    async def all_finished(self) -> None:
-        """Wait until no device has anything more to measure."""
-        while any(device not in self._finished and device not in self.lost for device in self.devices):
-            self._changed.clear()
-            await self._changed.wait()
 
     async def settle(self, grace_s: float) -> None:
         """Wait for the first device, then for the others as long as `grace_s`: one that is late delays nobody.
@@ -179,8 +174,7 @@ async def connected(order: Order, device: Device, journal: Journal, before: Befo
         if before.written != before.lease_id:  # once, however long it is waited for
             journal.lease(device.name, before.lease_id)
             before.written = before.lease_id
-        holder = f"{getpass.getuser()}@{platform.node()} run {order.run_id}"
-        async with client.leased(before.lease_id, holder):
+        async with client.leased(before.lease_id, _holder(order)):
             journal.device(facts)
             announced = order.evidence.unfinished.launches
             await client.cancel_running(but={before.open_launch, *(one.launch_id for one in announced)})
@@ -188,6 +182,26 @@ async def connected(order: Order, device: Device, journal: Journal, before: Befo
                 await _recover(order, device, client, journal, before, one)
             before.identity = facts.identity
             yield Station(device, client, facts, matched, before.inbox, link.brought_bytes, link.brought_s)
+
+
+@contextlib.asynccontextmanager
+async def again(order: Order, over: Station) -> AsyncIterator[Station]:
+    """A device whose own part of the run is over, for something short.
+
+    Raises:
+        LeaseHeld: somebody else has it now.
+        DeviceError: it gives no answer.
+    """
+    async with (
+        transports.connect(over.device, order.cache) as link,
+        AgentClient(link, over.device.name) as client,
+        client.leased(new_lease(), _holder(order)),
+    ):
+        yield replace(over, client=client)
+
+
+def _holder(order: Order) -> str:
+    return f"{getpass.getuser()}@{platform.node()} run {order.run_id}"
 
 
 def refuse_set_aside(order: Order, device: Device) -> None:

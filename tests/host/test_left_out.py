@@ -36,6 +36,7 @@ FLEET: plan.Fleet = {PIXEL: device(os="android"), MAC: device(os="macos"), JETSO
         ("onnx-fp32", "android", ""),
         ("tflite-fp16", "macos", ""),
         ("torch-fp32", "linux", ""),
+        ("torch-int8-dynamic", "android", "PyTorch runs where a Python of the device has it, and a phone has none"),
     ],
 )
 def test_a_format_may_exist_on_some_systems_only(variant: str, os: str, why: str) -> None:

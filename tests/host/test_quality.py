@@ -19,7 +19,7 @@ from invented import (
 )
 
 from rtfleet import quality, statistics
-from rtfleet.fidelity import Detections
+from rtfleet.fidelity import Detections, ParityResult
 from rtfleet.judged import Warning
 from rtfleet.operators import Operators
 from rtfleet.records import Block, BusyProcess, CaseError, CaseResult, Launch, Placement, Run, RuntimeFacts
@@ -159,6 +159,12 @@ def test_a_device_whose_kernels_compute_something_else_is_named(
     found = told(case(QUIET, QUIET, QUIET, **both)).get("device-kernels")
 
     assert (found.text if found else "") == text
+
+
+def test_outputs_that_nobody_could_compare_with_this_machine_s_are_said() -> None:
+    missing = replace(case(), parity_host=ParityResult("", 0, None, None, None, unknown="somebody else has it"))
+
+    assert "somebody else has it" in told(missing)["no-host-parity"].text
 
 
 def test_detections_that_are_not_the_original_s_are_said() -> None:

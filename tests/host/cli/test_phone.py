@@ -134,6 +134,20 @@ def test_models_are_looked_into_while_those_before_them_are_measured(lab: Lab, p
     assert {model: len(launches) for model, launches in lab.launches().items()} == dict.fromkeys(names, 1)
 
 
+def test_a_phone_that_goes_away_while_it_is_to_look_into_a_model_costs_none(lab: Lab, phone: EmulatedPhone) -> None:
+    names = ("luna", "nova", "juno")
+    suite = lab.suite(*(lab.model(name, latency_us=SLOW_US) for name in names), run=PATIENT % 1)
+    with ending(lab.start("run", suite)) as process:
+        wait_until(lambda: workers(phone))
+        phone.unplug()
+        time.sleep(6)
+        phone.connect()
+        said = process.communicate(timeout=2 * stages.PATIENCE_S)[0]
+
+    assert process.returncode in MEASURED, said
+    assert {model: len(launches) for model, launches in lab.launches().items()} == dict.fromkeys(names, 1)
+
+
 def test_two_hosts_take_turns(lab: Lab, phone: EmulatedPhone) -> None:
     suite = lab.suite(lab.model("luna", latency_us=SLOW_US), run=PATIENT % 1)
     with ending(lab.start("run", suite)) as first:
