@@ -28,7 +28,7 @@ MAX_REPEATS = 2
 # How long the devices that answered wait for the others, before the run is planned and its first export begins.
 GRACE_S = 3.0
 # Kinds of errors that say nothing against a device.
-_NOT_ITS_FAULT = ("LEASE", "LEASE_ENDED", "SET_ASIDE", "NO_ADB_SERVER")
+_NOT_ITS_FAULT = ("LEASE", "LEASE_ENDED", "SET_ASIDE", "NO_ADB_SERVER", "UNFIT")
 
 
 async def run_campaign(order: Order, exports: Exports, journal: Journal, tell: Tell) -> None:
@@ -38,10 +38,13 @@ async def run_campaign(order: Order, exports: Exports, journal: Journal, tell: T
 
     Raises:
         DeviceError: no device at all could be used.
-        UsageError: a resumed run whose conditions are not those of its beginning.
+        UsageError: a resumed run whose conditions are not those of its beginning, or a device that does not fit what
+            was asked of it; of one that comes when the others have begun it is its own cases' error.
         asyncio.CancelledError: after the running launches were cancelled and the leases released.
     """
-    campaign = Campaign(order, exports, journal, tell, Roster(order.devices, order.count))
+    measured = {result.case.device for result in order.evidence.results.values() if result.launches}
+    kept = [device for device in order.devices if device.name in measured]
+    campaign = Campaign(order, exports, journal, tell, Roster(order.devices, order.count, kept))
     handout = preparing.Handout(campaign)
     async with asyncio.TaskGroup() as tasks:
         for device in order.devices:
@@ -180,6 +183,7 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
                 if here.facts.is_host:
                     # Outputs of another device may just be compared with this machine's.
                     await closing.enter_async_context(campaign.quiet)
+                campaign.over.add(device)
             holding.after_run(order.cache, device, _why_nothing(done, here.facts))
             return
         except LeaseHeld as error:
@@ -196,10 +200,10 @@ async def _device(campaign: Campaign, handout: preparing.Handout, device: Device
                 away_since_s = away_since_s or clock()
                 left_s = max(run.lease_wait_s, run.comeback_s) - (clock() - away_since_s)
         except UsageError as error:
-            if joined or not campaign.roster.stations:
+            if joined or not campaign.roster.settled:
                 raise
             # The others have begun: what does not fit this one spoils nothing of theirs.
-            problem, left_s = DeviceError(error.text, error.hint, retryable=False), 0.0
+            problem, left_s = DeviceError(error.text, error.hint, "UNFIT", retryable=False), 0.0
         except DeviceError as error:
             problem = error
             away_since_s = away_since_s or clock()
@@ -303,7 +307,7 @@ async def _measure(campaign: Campaign, here: Station, done: _Done) -> None:
             if good(joined) < wanted(joined) and not hopeless(joined):
                 await launch(joined)
     for joined in cases:
-        if good(joined) and joined.case.id not in done.compared and campaign.owes_parity(joined):
+        if good(joined) and joined.case.id not in done.compared and campaign.owes_parity(joined.case):
             await launching.parity(campaign, here, joined)
             done.compared.add(joined.case.id)
     for joined in cases:
@@ -316,7 +320,7 @@ async def _give_up(campaign: Campaign, done: _Done, problem: CaseError) -> None:
     """A device that is gone: what it measured stays, what it owes has its error."""
     for joined in done.cases:
         good = sum(not statistics.why_void(launch) for launch in done.launches[joined.case.id])
-        unheard = joined.case.id not in done.compared and campaign.owes_parity(joined)
+        unheard = joined.case.id not in done.compared and campaign.lacks_parity(joined.case)
         if good < campaign.wanted_launches(joined.case.id) or (unheard and joined.artifact.vocabulary is not None):
             campaign.journal.case_error(joined.case.id, problem)
             campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))
@@ -327,7 +331,7 @@ async def _give_up(campaign: Campaign, done: _Done, problem: CaseError) -> None:
         if joined.case.id not in done.profiled and campaign.owes_operators(joined):
             campaign.journal.operators(joined.case.id, Operators(failed=problem.text))
     async for joined in _arrivals(done.before.inbox):
-        if campaign.is_complete(joined.case.id):
+        if campaign.is_settled(joined.case):
             continue
         campaign.journal.case(CaseResult(joined.case, joined.artifact, joined.budgets, error=problem))
         campaign.tell(events.CaseFailed(joined.case.id, joined.case.device, problem))

@@ -247,24 +247,37 @@ class AgentClient:
     async def _push(self, file: File, offset_bytes: int) -> None:
         """A file from its `offset_bytes` on. Raises UsageError where it can't be read."""
         assert file.location is not None
+        # grpc keeps to itself what goes wrong in the parts that it is given.
+        broken: list[OSError] = []
         try:
             with file.location.open("rb") as stream:
                 stream.seek(offset_bytes)
-                parts = self._parts(file, offset_bytes, stream)
-                await self._call(self._stub.Push(parts, metadata=self._metadata))
+                parts = self._parts(file, offset_bytes, stream, broken)
+                try:
+                    await self._call(self._stub.Push(parts, metadata=self._metadata))
+                except DeviceError:
+                    if broken:
+                        raise broken[0] from None
+                    raise
         except OSError as error:
             raise UsageError(
                 f"{file.location}: can't be read: {error.strerror}", "it was there before: put it back, then --resume"
             ) from None
 
-    async def _parts(self, file: File, offset_bytes: int, stream: BinaryIO) -> AsyncIterator[pb.PushRequest]:
+    async def _parts(
+        self, file: File, offset_bytes: int, stream: BinaryIO, broken: list[OSError]
+    ) -> AsyncIterator[pb.PushRequest]:
         yield pb.PushRequest(
             header=pb.PushHeader(
                 lease_id=self.lease_id, sha256=file.sha256, size_bytes=file.size_bytes, offset_bytes=offset_bytes
             )
         )
-        while chunk := stream.read(CHUNK_BYTES):
-            yield pb.PushRequest(chunk=chunk)
+        try:
+            while chunk := stream.read(CHUNK_BYTES):
+                yield pb.PushRequest(chunk=chunk)
+        except OSError as error:
+            broken.append(error)
+            raise
 
     # ---- models and launches ---------------------------------------------------------------------------------------
 

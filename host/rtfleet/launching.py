@@ -11,6 +11,7 @@ from rtfleet import budget, events, history, launch_log, plan, preflight, statis
 from rtfleet.artifact import Artifact
 from rtfleet.errors import DeviceError, LeaseHeld
 from rtfleet.export.job import Exports
+from rtfleet.fleet import Device
 from rtfleet.launch_log import LaunchEvent
 from rtfleet.launch_order import LaunchOrder
 from rtfleet.order import BASELINE, Order
@@ -30,6 +31,8 @@ class Campaign:
     Attributes:
         roster: The devices as they come and go.
         quiet: Held by whoever works on this machine: one launch of one of its devices, or one step of an export.
+        over: Devices whose own part is over; they are free for others.
+        missed: Of these, those that could not be had again for a comparison.
     """
 
     order: Order
@@ -38,6 +41,8 @@ class Campaign:
     tell: Tell
     roster: Roster
     quiet: asyncio.Lock = field(default_factory=asyncio.Lock)
+    over: set[Device] = field(default_factory=set)
+    missed: set[Device] = field(default_factory=set)
 
     @property
     def stations(self) -> tuple[Station, ...]:
@@ -68,14 +73,25 @@ class Campaign:
         asked = self.order.suite.settings.run.launches
         return result is not None and len(statistics.good_launches(result)) >= asked
 
-    def owes_parity(self, joined: Joined) -> bool:
-        """Not a second time in a resumed run, and not for what is only compared with."""
-        result = self.order.evidence.results.get(joined.case.id)
+    def is_settled(self, case: Case) -> bool:
+        """Whether an earlier host measured all that is wanted, and compared it."""
+        result = self.order.evidence.results.get(case.id)
+        measured = result is not None and len(statistics.good_launches(result)) >= self.wanted_launches(case.id)
+        return measured and not self.lacks_parity(case)
+
+    def lacks_parity(self, case: Case) -> bool:
+        """Whether the device's outputs are to be compared: not a second time in a resumed run, and not those of what
+        is only compared with."""
+        result = self.order.evidence.results.get(case.id)
         compared = result is not None and result.parity_device is not None and not result.parity_device.unknown
-        if compared and result is not None and result.parity_host is not None and result.parity_host.unknown:
-            compared = False  # nobody could run it here then
         known = compared or (result is not None and result.recognition is not None)
-        return not known and not joined.case.model.startswith(BASELINE)
+        return not known and not case.model.startswith(BASELINE)
+
+    def owes_parity(self, case: Case) -> bool:
+        """Likewise, or those of the file on this machine, which could not be had before."""
+        result = self.order.evidence.results.get(case.id)
+        on_host = result.parity_host if result is not None else None
+        return self.lacks_parity(case) or (on_host is not None and bool(on_host.unknown))
 
     def owes_operators(self, joined: Joined) -> bool:
         """Likewise, where they were asked for; a launch that gave none is tried again."""
@@ -248,10 +264,12 @@ async def parity(campaign: Campaign, here: Station, joined: Joined) -> None:
     """
     case, artifact, settings = joined.case, joined.artifact, campaign.order.suite.settings.run
     campaign.tell(events.Progress(case.device, case.id, "parity", 0, 0, None, None))
-    async with campaign.undisturbed(here):
-        on_device = await validation.outputs_of(here.client, case, artifact, settings)
+    on_device = None
+    if campaign.lacks_parity(case):
+        async with campaign.undisturbed(here):
+            on_device = await validation.outputs_of(here.client, case, artifact, settings)
     plain = await _of_the_file(campaign, here, joined)
-    if artifact.vocabulary is not None:
+    if artifact.vocabulary is not None and on_device is not None:
         heard = validation.recognized(artifact, on_device, None if isinstance(plain, CaseError) else plain)
         if isinstance(heard, CaseError):
             campaign.journal.case_error(case.id, heard)
@@ -264,6 +282,8 @@ async def parity(campaign: Campaign, here: Station, joined: Joined) -> None:
             found = validation.unknown(found.text)
         if not isinstance(found, CaseError):
             campaign.journal.parity(case.id, "host", found)
+    if on_device is None:
+        return
     of_device = validation.against_original(artifact, on_device, plain)
     if isinstance(of_device, CaseError):
         campaign.journal.case_error(case.id, of_device)
@@ -275,15 +295,16 @@ async def _of_the_file(campaign: Campaign, here: Station, joined: Joined) -> val
     """What the file gives with the runtime's optimizer off, on the host. A file that is its own original is run so on
     the device itself where the host can't (Core ML on Linux), since there is nothing else to compare with."""
     case, artifact, settings = validation.of_the_file(joined.case), joined.artifact, campaign.order.suite.settings.run
-    is_here = here.facts.is_host or not any(other.facts.is_host for other in campaign.stations)
+    is_here = False
     try:
         async with _on_host(campaign, here) as host:
+            is_here = host.device == here.device
             await push(campaign, host, artifact)
             found = await validation.outputs_of(host.client, case, artifact, settings)
     except DeviceError as error:
         if is_here:
             raise
-        found = case_error(error)  # the host's own coroutine sees to the host
+        found = case_error(error)
     own_original = artifact.reference is None and artifact.vocabulary is None
     if not isinstance(found, CaseError) or is_here or not own_original:
         return found
@@ -299,20 +320,28 @@ async def _on_host(campaign: Campaign, here: Station) -> AsyncIterator[Station]:
     """The device that is this machine, while nothing of the run is measured on it; `here`, where none is.
 
     One whose own part is over is not held for others all that time: it is reached anew, and waited for while another
-    run has it.
+    run has it. One that is away for a moment comes back by itself.
+
+    Raises:
+        DeviceError: it can't be had.
     """
-    clock = asyncio.get_running_loop().time
-    until_s = clock() + campaign.order.suite.settings.run.lease_wait_s
+    clock, run = asyncio.get_running_loop().time, campaign.order.suite.settings.run
+    until_s = 0.0
     while True:
-        others = (other for other in campaign.stations if other.facts.is_host)
-        host = here if here.facts.is_host else next(others, here)
+        others = sorted((one for one in campaign.stations if one.facts.is_host), key=lambda one: one.client.closed)
+        host = here if here.facts.is_host else next(iter(others), here)
         async with campaign.undisturbed(host), contextlib.AsyncExitStack() as stack:
             try:
-                if host.client.closed:
+                if host.device in campaign.over:
                     host = await stack.enter_async_context(again(campaign.order, host))
-            except LeaseHeld:
-                if clock() > until_s:
+                elif host.client.closed:
+                    raise LeaseHeld(f"device '{host.device.name}': it is away just now", "see why", "LEASE")
+            except LeaseHeld as error:
+                until_s = until_s or clock() + max(run.lease_wait_s, run.comeback_s)
+                if clock() > until_s or host.device in campaign.missed:
+                    campaign.missed.add(host.device)
                     raise
+                campaign.tell(events.Waiting(here.device.name, "", (error.text,)))
             else:
                 yield host
                 return

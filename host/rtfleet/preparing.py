@@ -24,9 +24,8 @@ from rtfleet.suite import ModelEntry
 
 # How often it is looked whether a device that went away is back.
 _LOOK_S = 0.2
-# Kinds of errors of one that goes away, or is taken from the run; and how many such make it the model's after all.
+# Kinds of errors of one that goes away, or is taken from the run.
 _GONE = ("UNAVAILABLE", "LEASE", "LEASE_ENDED")
-_MOST_GONE = 5
 
 T = TypeVar("T")
 
@@ -84,7 +83,7 @@ class Handout:
     def _refuse(self, device: Device, entry: ModelEntry, artifact: Artifact) -> None:
         problem = self._campaign.roster.lost[device]
         for case in self._cases(entry, artifact, device):
-            if self._campaign.is_complete(case.id):
+            if self._campaign.is_settled(case):
                 continue
             self._campaign.journal.case(CaseResult(case, artifact, error=problem))
             self._campaign.tell(events.CaseFailed(case.id, case.device, problem))
@@ -137,10 +136,17 @@ def inspector_of(campaign: Campaign) -> Inspect:
     """Files are looked into on this machine where it is a device of the run, else on another between its launches."""
 
     async def inspect(runtime: str, path: Path) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        clock = asyncio.get_running_loop().time
         gone: list[AgentClient] = []
+        problem: DeviceError | None = None
+        until_s = 0.0
         while stations := campaign.stations:
             there = [one for one in stations if not one.client.closed and one.client not in gone]
-            if not there:  # each comes back, or is lost, within comeback_s
+            if not there:
+                if problem is not None and clock() > until_s:
+                    raise problem
+                # Each comes back, or is lost, within comeback_s; one that was idle may not know that it was away.
+                gone.clear()
                 await asyncio.sleep(_LOOK_S)
                 continue
             here = next((one for one in there if one.facts.is_host), there[0])
@@ -152,10 +158,15 @@ def inspector_of(campaign: Campaign) -> Inspect:
                     return await inspector(here.client)(runtime, path)
                 except DeviceError as error:
                     # That it goes away just then says nothing of the model: another looks into it, or it does later.
-                    if error.kind not in _GONE or len(gone) >= _MOST_GONE:
+                    if error.kind not in _GONE:
                         raise
+                    if problem is None:
+                        until_s = clock() + campaign.order.suite.settings.run.comeback_s
+                    problem = error
                     gone.append(here.client)
-        raise DeviceError(f"no device is left that could look into {path.name}", "see why each of them was lost")
+        raise problem or DeviceError(
+            f"no device is left that could look into {path.name}", "see why each of them was lost"
+        )
 
     return inspect
 

@@ -92,8 +92,8 @@ def _all(
     if result.parity_host and result.parity_host.unknown:
         yield Warning(
             "no-host-parity",
-            f"its outputs were not compared with this machine's: {result.parity_host.unknown}",
-            "--resume compares them",
+            f"nobody ran the file on this machine, to compare its outputs: {result.parity_host.unknown}",
+            "--resume does",
         )
     yield from _other_kernels(result)
     yield from _other_detections(result)

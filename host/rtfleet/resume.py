@@ -13,7 +13,6 @@ from rtfleet import budget, run_file, statistics
 from rtfleet import order as orders
 from rtfleet.artifact import Artifact
 from rtfleet.errors import UsageError
-from rtfleet.fleet import Device
 from rtfleet.judged import JudgedCase
 from rtfleet.order import Evidence, Order
 from rtfleet.records import Case, CaseResult, DeviceFacts, Run
@@ -33,7 +32,6 @@ def order_of(folder: Path, launches: int | None) -> Order:
     judged = budget.judge(run)
     return replace(
         order,
-        devices=_those_with_evidence(order, run),
         evidence=Evidence(
             results={result.case.id: result for result in run.results},
             launches={case.result.case.id: launches or _wanted(case, run) for case in judged.cases},
@@ -41,13 +39,6 @@ def order_of(folder: Path, launches: int | None) -> Order:
             devices={facts.alias: facts for facts in run.devices},
         ),
     )
-
-
-def _those_with_evidence(order: Order, run: Run) -> tuple[Device, ...]:
-    """Of a run that took so many devices, whichever they were: those that it has launches of, where they are enough."""
-    measured = {result.case.device for result in run.results if result.launches}
-    theirs = tuple(device for device in order.devices if device.name in measured)
-    return theirs if order.count is not None and len(theirs) >= order.count else order.devices
 
 
 def _wanted(case: JudgedCase, run: Run) -> int:

@@ -54,7 +54,7 @@ class Before:
 
 @dataclass(frozen=True)
 class Station:
-    """A device that this run has leased.
+    """A device that this run has leased, or had until its part was over.
 
     Attributes:
         inbox: Brings its cases as their artifacts get ready; None ends them.
@@ -77,9 +77,15 @@ class Roster:
 
     Args:
         wanted: So many of them are enough; those that come first are taken. None: all.
+        kept: Those that a resumed run has measured on already; their places are theirs.
+
+    Attributes:
+        settled: The run has begun with those that had joined by then.
     """
 
-    def __init__(self, devices: Sequence[Device], wanted: int | None = None) -> None:
+    def __init__(self, devices: Sequence[Device], wanted: int | None = None, kept: Sequence[Device] = ()) -> None:
+        self.settled = False
+        self._kept = tuple(kept)
         self._asked = tuple(devices)
         self._wanted = len(self._asked) if wanted is None else wanted
         self._dismissed: set[Device] = set()
@@ -108,7 +114,8 @@ class Roster:
 
     def spares(self, device: Device) -> bool:
         """Whether a device that has not joined is not needed any more: enough others have. It takes no part then."""
-        if device in self._stations or len(self.stations) < self._wanted:
+        expected = [one for one in self._kept if one not in self._stations and one not in self.lost]
+        if device in self._stations or device in self._kept or len(self.stations) + len(expected) < self._wanted:
             return False
         self._changed.set()
         self._dismissed.add(device)
@@ -142,6 +149,7 @@ class Roster:
                 await asyncio.wait_for(self._changed.wait(), left_s)
             except TimeoutError:
                 break
+        self.settled = True
         if not self._stations and self._first_error is not None:
             raise self._first_error
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from rtfleet import launch_log
-from rtfleet.artifact import Graph, file_of
+from rtfleet.artifact import File, Graph, file_of
 from rtfleet.client import AgentClient
 from rtfleet.errors import DeviceError, UsageError
 from rtfleet.launch_order import LaunchOrder
@@ -119,6 +119,23 @@ def test_a_model_that_is_gone_before_it_is_pushed_is_named(tmp_path: Path) -> No
             await client.push([model])
 
     with pytest.raises(UsageError, match=r"model\.bin: can't be read: No such file"):
+        asyncio.run(push())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="it takes a file that can be opened and not read")
+def test_a_model_that_can_not_be_read_to_its_end_is_named(tmp_path: Path) -> None:
+    broken = File("model.bin", "0" * 64, 1000, Path("/proc/self/mem"))
+
+    async def push() -> None:
+        async with (
+            local.connect("board", tmp_path / "store", "broken-test") as link,
+            AgentClient(link, "board") as client,
+            client.leased("a secret of this test's own", "test"),
+        ):
+            await client.push([broken])
+
+    with pytest.raises(UsageError, match="/proc/self/mem: can't be read: Input/output error"):
         asyncio.run(push())
 
 

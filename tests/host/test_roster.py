@@ -58,6 +58,22 @@ def test_one_that_took_part_is_missed_when_it_goes() -> None:
     assert roster.stations == ()
 
 
+def test_a_device_that_a_resumed_run_measured_on_has_its_place_kept() -> None:
+    roster = Roster([ONE, TWO, THREE], wanted=2, kept=[THREE])
+
+    assert [roster.join(station(device)) for device in (ONE, TWO, THREE)] == [True, False, True]
+    assert roster.devices == (ONE, THREE)
+
+
+def test_one_that_has_not_come_is_not_waited_for_when_enough_have() -> None:
+    roster = Roster([ONE, TWO], wanted=1)
+    assert not roster.spares(TWO)
+    roster.join(station(ONE))
+
+    assert roster.spares(TWO) and not roster.spares(ONE)
+    assert roster.devices == (ONE,)
+
+
 def test_a_run_begins_without_one_that_is_late() -> None:
     async def settled() -> list[Device]:
         roster = Roster([ONE, TWO])

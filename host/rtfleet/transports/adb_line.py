@@ -89,7 +89,11 @@ class Line:
         working = asyncio.create_task(work)
         try:
             while not (await asyncio.wait([working], timeout=_ASKED_EVERY_S))[0]:
-                await self.run("true", _ANSWER_TIMEOUT_S)
+                try:
+                    await self.run("true", _ANSWER_TIMEOUT_S)
+                except DeviceError:
+                    if not working.done():
+                        raise
             return await working
         finally:
             working.cancel()

@@ -27,7 +27,6 @@ ANSWER_TIMEOUT_S = 10.0
 START_TIMEOUT_S = 30.0
 _THREADS = 64
 
-
 T = TypeVar("T")
 _threads = ThreadPoolExecutor(_THREADS, "adb")
 
