@@ -335,7 +335,9 @@ async def _on_host(campaign: Campaign, here: Station) -> AsyncIterator[Station]:
                 if host.device in campaign.over:
                     host = await stack.enter_async_context(again(campaign.order, host))
                 elif host.client.closed:
-                    raise LeaseHeld(f"device '{host.device.name}': it is away just now", "see why", "LEASE")
+                    raise LeaseHeld(
+                        f"device '{host.device.name}': it is away just now", "it comes back, or is lost", "LEASE"
+                    )
             except LeaseHeld as error:
                 until_s = until_s or clock() + max(run.lease_wait_s, run.comeback_s)
                 if clock() > until_s or host.device in campaign.missed:
