@@ -112,6 +112,8 @@ LaunchEvent: TypeAlias = Started | Loaded | Frames | Conditions | Outputs | Oper
 
 # What measuring again may cure. A damaged model, an unknown operator or a NaN stays what it is.
 RETRYABLE = frozenset({"KILLED", "TIMEOUT", "LEASE_LOST", "OUT_OF_MEMORY", "INTERNAL", "DEVICE"})
+# Of a device, its line, lease or room: they say nothing of the model.
+OF_THE_DEVICE = frozenset({"DEVICE", "LEASE", "LEASE_LOST", "NO_DISK"})
 
 HINTS = {
     "BAD_MODEL": "check the file, and its inputs, shapes and states as described",

@@ -20,9 +20,6 @@ from rtfleet.run_file import Journal
 from rtfleet.station import Joined, Roster, Station, Tell, again, case_error
 from rtfleet.transports import LOOK_AGAIN_S
 
-# Kinds of errors that say nothing of the model.
-_OF_A_DEVICE = ("DEVICE", "LEASE", "LEASE_LOST", "NO_DISK")
-
 
 @dataclass(frozen=True)
 class Campaign:
@@ -278,7 +275,7 @@ async def parity(campaign: Campaign, here: Station, joined: Joined) -> None:
         return
     if artifact.reference:
         found = validation.against_original(artifact, plain)
-        if isinstance(found, CaseError) and found.kind in _OF_A_DEVICE:
+        if isinstance(found, CaseError) and found.kind in launch_log.OF_THE_DEVICE:
             found = validation.unknown(found.text)
         if not isinstance(found, CaseError):
             campaign.journal.parity(case.id, "host", found)

@@ -39,10 +39,11 @@ PARITY_TIMEOUT_S = 660.0
 TYPICAL_HOP_NS = 25_000_000
 
 
-# Format -> the only system that its runtime exists on, and how that is said.
+# Format -> the systems that its runtime can be had on, and how that is said.
 ONLY_ON = {
-    "coreml": ("macos", "Core ML runs on macOS"),
-    "tensorrt": ("linux", "TensorRT runs on Linux, on an NVIDIA GPU"),
+    "coreml": (("macos",), "Core ML runs on macOS"),
+    "tensorrt": (("linux",), "TensorRT runs on Linux, on an NVIDIA GPU"),
+    "torch": (("linux", "macos"), "PyTorch runs where a Python of the device has it, and a phone has none"),
 }
 
 # The devices of a run; None is one that was not reached.
@@ -136,13 +137,8 @@ def cannot_run(variant: str, facts: DeviceFacts | None) -> str:
 
     What is not installed yet is no such reason: it is an error that the device itself tells.
     """
-    runtime = variant.partition("-")[0]
-    if facts is None:
-        return ""
-    if runtime == "torch" and facts.os == "android":
-        return "PyTorch runs where a Python of the device has it, and a phone has none"
-    system, said = ONLY_ON.get(runtime, ("", ""))
-    return said if system and facts.os != system else ""
+    systems, said = ONLY_ON.get(variant.partition("-")[0], ((), ""))
+    return said if facts is not None and systems and facts.os not in systems else ""
 
 
 def left_out(variant: str, fleet: Fleet) -> Mapping[Device, str]:

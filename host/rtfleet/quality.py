@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rtfleet import binomial, disturbances, parity, statistics
+from rtfleet import binomial, disturbances, launch_log, parity, statistics
 from rtfleet.disturbances import Disturbance
 from rtfleet.judged import Summary, Warning
 from rtfleet.metrics import METRICS
@@ -32,8 +32,6 @@ INAUDIBLE_DB = 60.0
 # A response this many times the p50, and longer than the hop, is an event that is named.
 STALL = 20.0
 STALLS_TOLD = 3
-# Failures that say nothing of what was measured.
-_OF_THE_DEVICE = ("DEVICE", "LEASE_LOST", "NO_DISK")
 
 
 def warnings(
@@ -137,7 +135,7 @@ def _repeats(result: CaseResult) -> Iterator[Warning]:
             f"{len(failed)} launch{'es' if len(failed) > 1 else ''} failed and did not count: "
             f"{statistics.why_void(failed[-1])}",
             "nothing of the model: the device's line, lease or room was lost"
-            if all(launch.error and launch.error.kind in _OF_THE_DEVICE for launch in failed)
+            if all(launch.error and launch.error.kind in launch_log.OF_THE_DEVICE for launch in failed)
             else "a model that fails now and then fails its users now and then: see the launch's stderr",
         )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,17 @@ MODEL = {
     "outputs": [{"name": "y", "dtype": "float32", "shape": [1], "rule": "sum"}],
     "latency_us": 100,
 }
+
+
+@contextlib.asynccontextmanager
+async def leased(store: Path, emulated: str) -> AsyncIterator[AgentClient]:
+    """An agent of one's own, held until the block ends."""
+    async with (
+        local.connect("board", store, emulated) as link,
+        AgentClient(link, "board") as client,
+        client.leased("a secret of this test's own", "test"),
+    ):
+        yield client
 
 
 def _order(folder: Path, seconds: int = 0) -> LaunchOrder:
@@ -111,11 +123,7 @@ def test_a_model_that_is_gone_before_it_is_pushed_is_named(tmp_path: Path) -> No
     path.unlink()
 
     async def push() -> None:
-        async with (
-            local.connect("board", tmp_path / "store", "gone-test") as link,
-            AgentClient(link, "board") as client,
-            client.leased("a secret of this test's own", "test"),
-        ):
+        async with leased(tmp_path / "store", "gone-test") as client:
             await client.push([model])
 
     with pytest.raises(UsageError, match=r"model\.bin: can't be read: No such file"):
@@ -128,11 +136,7 @@ def test_a_model_that_can_not_be_read_to_its_end_is_named(tmp_path: Path) -> Non
     broken = File("model.bin", "0" * 64, 1000, Path("/proc/self/mem"))
 
     async def push() -> None:
-        async with (
-            local.connect("board", tmp_path / "store", "broken-test") as link,
-            AgentClient(link, "board") as client,
-            client.leased("a secret of this test's own", "test"),
-        ):
+        async with leased(tmp_path / "store", "broken-test") as client:
             await client.push([broken])
 
     with pytest.raises(UsageError, match="/proc/self/mem: can't be read: Input/output error"):
@@ -188,11 +192,7 @@ def test_a_push_goes_on_from_what_is_there_and_counts_only_by_its_hash(
     (store / "partial" / model.sha256).write_bytes(held(path.read_bytes()))
 
     async def push() -> None:
-        async with (
-            local.connect("board", store, "push-test") as link,
-            AgentClient(link, "board") as client,
-            client.leased("a secret of this test's own", "test"),
-        ):
+        async with leased(store, "push-test") as client:
             if error:
                 with pytest.raises(DeviceError, match=error):
                     await client.push([model])

@@ -27,9 +27,9 @@ def _stage(tmp_path: Path) -> Stage:
     return stage
 
 
-def quick(stage: Stage, launches: int, lease_wait_s: int = 60, name: str = "quick.toml") -> str:
+def quick(stage: Stage, launches: int, lease_wait_s: int) -> str:
     entry = f'source = "{stage.model("nova")}"\ntask = "speaker"\nbudgets = {{ latency_p50_ms = 1000 }}'
-    return stage.suite(entry, run=PATIENT.format(launches, lease_wait_s), name=name)
+    return stage.suite(entry, run=PATIENT.format(launches, lease_wait_s))
 
 
 @contextlib.contextmanager
@@ -76,11 +76,7 @@ def test_a_device_that_is_not_needed_is_not_waited_for_and_another_one_never_mea
 
 
 def test_a_late_device_that_does_not_fit_spoils_nothing_of_the_others(stage: Stage) -> None:
-    with (stage.folder / "fleet.toml").open("a") as fleet:
-        fleet.write("cpus = [4095]\n")
-    late = stage.folder / "late.toml"
-    late.write_text((stage.folder / "fleet.toml").read_text())
-    (stage.folder / "fleet.toml").write_text(late.read_text().replace("cpus = [4095]\n", ""))
+    (stage.folder / "late.toml").write_text((stage.folder / "fleet.toml").read_text() + "cpus = [4095]\n")
     slow = f'source = "{stage.model("vega", latency_us=SLOW_US)}"\ntask = "speaker"\nbudgets = {{ size_mb = 1 }}'
     suite = stage.suite(slow, run=PATIENT.format(2, 60))
 
